@@ -1,0 +1,223 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use broker::{PublicationOutcome, Publisher};
+use domain::{CHANNELS, State};
+use jiff::Timestamp;
+use store::{Due, DueBatch, Publication};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+use wire::{Dispatch, Item};
+
+use crate::{Activator, confirmed::Confirmed, session::Error};
+
+/// Where everything is published, as in rabbitmq/definitions.json.
+pub(crate) const EXCHANGE: &str = "tocsin.deliver";
+
+/// The most that is taken of one channel at once.
+const LIMIT: i64 = 1_000;
+
+/// Rounds whose confirms are still awaited while the next is taken.
+const ROUNDS_IN_FLIGHT: usize = 4;
+
+/// Under load the notifications of a round go out in about so many messages, so that they spread over the workers.
+const MESSAGES_A_ROUND: usize = 16;
+
+/// Takes what is due and publishes it in one session.
+pub(crate) struct Dispatcher {
+    activator: Arc<Activator>,
+    publisher: Publisher,
+    confirmed: Confirmed,
+    in_flight: Arc<Semaphore>,
+    confirms: TaskTracker,
+    failures: (mpsc::Sender<broker::Error>, mpsc::Receiver<broker::Error>),
+}
+
+/// What came of one round.
+pub(crate) struct Round {
+    /// There may be more: a channel had as much as one round takes, or claims of dead workers were ended.
+    pub(crate) more: bool,
+    /// When to look again, as far as is known.
+    pub(crate) next_wake: Option<Timestamp>,
+}
+
+type Messages<'a> = Vec<(String, Vec<&'a Due>)>;
+
+impl Dispatcher {
+    pub(crate) fn new(activator: Arc<Activator>, publisher: Publisher, confirmed: Confirmed) -> Self {
+        Self {
+            activator,
+            publisher,
+            confirmed,
+            in_flight: Arc::new(Semaphore::new(ROUNDS_IN_FLIGHT)),
+            confirms: TaskTracker::new(),
+            failures: mpsc::channel(ROUNDS_IN_FLIGHT),
+        }
+    }
+
+    /// An error if the broker is gone: then nothing should be claimed.
+    pub(crate) fn check_session(&self) -> Result<(), broker::Error> {
+        self.publisher.check()
+    }
+
+    /// Takes what is due within `ahead` and publishes it. Confirms are awaited in the background.
+    pub(crate) async fn round(&mut self, ahead: Duration) -> Result<Round, Error> {
+        let permit = tokio::select! {
+            permit = Arc::clone(&self.in_flight).acquire_owned() => permit.expect("this semaphore is never closed"),
+            error = self.failed() => return Err(error.into()),
+        };
+        let channels: Vec<&str> = CHANNELS.iter().map(|channel| channel.name).collect();
+        let batch = self.activator.store.due_claim(&channels, LIMIT, ahead).await?;
+        let mut by_route: BTreeMap<(&str, &str), Vec<&Due>> = BTreeMap::new();
+        for due in &batch.due {
+            by_route.entry((&due.channel, due.organisation.as_str())).or_default().push(due);
+        }
+        let limit = usize::try_from(LIMIT).unwrap_or(usize::MAX);
+        let messages = self.messages(by_route);
+
+        let mut awaited = Vec::with_capacity(messages.len());
+        let mut failed = None;
+        let mut unsent = Vec::new();
+        for (key, bundle) in messages {
+            let publications: Vec<_> = bundle.iter().map(|due| due.publication).collect();
+            if failed.is_some() {
+                unsent.extend(publications);
+                continue;
+            }
+            match self.publisher.publish(EXCHANGE, &key, &body(&bundle, batch.now)).await {
+                Ok(publication) => awaited.push((publication, publications)),
+                Err(error) => {
+                    failed = Some(error);
+                    unsent.extend(publications);
+                }
+            }
+        }
+        let confirms = Confirms {
+            activator: Arc::clone(&self.activator),
+            confirmed: self.confirmed.clone(),
+            failures: self.failures.0.clone(),
+            unsent,
+        };
+        if !awaited.is_empty() || !confirms.unsent.is_empty() {
+            self.confirms.spawn(async move {
+                confirms.settle(awaited).await;
+                drop(permit);
+            });
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let rescued = self.expire_claims(&batch).await;
+        Ok(Round { more: rescued || batch.due.len() >= limit, next_wake: batch.next_wake })
+    }
+
+    fn messages<'a>(&self, by_route: BTreeMap<(&str, &str), Vec<&'a Due>>) -> Messages<'a> {
+        let mut messages = Vec::new();
+        for ((channel, _), mut dues) in by_route {
+            dues.sort_unstable_by_key(|due| (due.due_at, due.publication));
+            let count = dues.len();
+            metrics::counter!("tocsin_published_total", "channel" => channel.to_owned()).increment(count as u64);
+            let first = dues[0].publication.id.0;
+            tracing::info!(event = "published", channel, count, first, "published");
+            let bundle = (count / MESSAGES_A_ROUND).clamp(1, self.activator.bundle);
+            let key = wire::routing_key(&dues[0].organisation, channel);
+            messages.extend(dues.chunks(bundle).map(|chunk| (key.clone(), chunk.to_vec())));
+        }
+        messages
+    }
+
+    /// Ends claims that have run out. True if that may have made something due.
+    async fn expire_claims(&self, batch: &DueBatch) -> bool {
+        if batch.claims_run_out.is_empty() {
+            return false;
+        }
+        let expired = match self.activator.store.claims_expire(&batch.claims_run_out).await {
+            Ok(expired) => expired,
+            Err(error) => {
+                tracing::warn!(event = "rescue_failed", %error, "these claims are looked at again in the next round");
+                return false;
+            }
+        };
+        for expired in &expired {
+            metrics::counter!("tocsin_claims_run_out_total").increment(1);
+            let (notification, state) = (expired.id.0, expired.state.as_str());
+            let (worker, again) = (expired.worker.as_deref(), expired.state == State::Retrying);
+            tracing::warn!(event = "claim_run_out", notification, worker, state, again, "the attempt is unknown");
+        }
+        !expired.is_empty()
+    }
+
+    /// Waits until a confirm fails.
+    pub(crate) async fn failed(&mut self) -> broker::Error {
+        match self.failures.1.recv().await {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the confirms that are awaited, and answers the first failure among them.
+    pub(crate) async fn end(mut self) -> Option<broker::Error> {
+        self.confirms.close();
+        self.confirms.wait().await;
+        self.publisher.close().await;
+        self.failures.1.try_recv().ok()
+    }
+}
+
+fn body(bundle: &[&Due], now: Timestamp) -> Vec<u8> {
+    let item = |due: &&Due| Item { id: due.publication.id, due_at: (due.due_at > now).then_some(due.due_at) };
+    Dispatch { items: bundle.iter().map(item).collect() }.to_json()
+}
+
+struct Confirms {
+    activator: Arc<Activator>,
+    confirmed: Confirmed,
+    failures: mpsc::Sender<broker::Error>,
+    unsent: Vec<Publication>,
+}
+
+impl Confirms {
+    /// Waits for the broker's word on each message, and tells the database where it was not a yes.
+    async fn settle(self, awaited: Vec<(broker::Publication, Vec<Publication>)>) {
+        let mut confirmed = Vec::new();
+        let mut returned: BTreeMap<String, Vec<Publication>> = BTreeMap::new();
+        let mut unconfirmed = self.unsent;
+        let mut broken = false;
+        for (publication, publications) in awaited {
+            if broken {
+                // The session ends with its first failure; the rest would only be waited for in vain.
+                unconfirmed.extend(publications);
+                continue;
+            }
+            match publication.outcome().await {
+                Ok(PublicationOutcome::Confirmed) => confirmed.extend(publications),
+                Ok(PublicationOutcome::Returned(reason)) => returned.entry(reason).or_default().extend(publications),
+                Err(error) => {
+                    broken = true;
+                    unconfirmed.extend(publications);
+                    // A full channel knows of the failure already.
+                    self.failures.try_send(error).unwrap_or_default();
+                }
+            }
+        }
+        self.confirmed.add(confirmed);
+        let store = &self.activator.store;
+        for (reason, publications) in returned {
+            let count = publications.len();
+            metrics::counter!("tocsin_returned_total").increment(count as u64);
+            tracing::warn!(event = "returned", count, reason, first = publications[0].id.0, "back to scheduled");
+            report(store.publications_returned(&publications, &reason).await);
+        }
+        if !unconfirmed.is_empty() {
+            let (count, first) = (unconfirmed.len(), unconfirmed[0].id.0);
+            tracing::warn!(event = "unconfirmed", count, first, "nobody knows whether the broker has them: once more");
+            report(store.publications_unconfirmed(&unconfirmed).await);
+        }
+    }
+}
+
+/// A mark that could not be made is made up for: the rows wake within a minute.
+pub(crate) fn report(marked: store::Result<()>) {
+    if let Err(error) = marked {
+        tracing::warn!(event = "mark_failed", %error, "they will be published once more within a minute");
+    }
+}

@@ -1,0 +1,113 @@
+//! The activator: takes what is due from Postgres and publishes it to RabbitMQ, routed by channel.
+//!
+//! It also brings back what got lost on the way: messages that were never confirmed or never taken, and claims whose
+//! worker died. Any number of activators may run at once.
+
+mod confirmed;
+mod dead_letters;
+mod dispatcher;
+mod session;
+
+use std::sync::Arc;
+
+use broker::Broker;
+use runtime::{
+    Component, ExposeSecret, Failure, Lifecycle, Program, Reader, Run, SecretString,
+    settings::{ACTIVATOR_BUNDLE, BROKER_URL, DATABASE_URL},
+};
+use store::Store;
+use tokio::sync::Notify;
+
+/// The program.
+pub const PROGRAM: Program<Config> = Program {
+    name: "activator",
+    about: "Publishes notifications that are due to RabbitMQ, and rescues what got lost on the way",
+    settings: &[BROKER_URL, ACTIVATOR_BUNDLE],
+    has_once: true,
+    read: Config::read,
+};
+
+/// How the activator works.
+pub struct Config {
+    database_url: SecretString,
+    broker_url: SecretString,
+    bundle: usize,
+}
+
+impl Config {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let database_url = reader.secret(&DATABASE_URL);
+        let broker_url = reader.secret(&BROKER_URL);
+        let bundle = reader.number(&ACTIVATOR_BUNDLE, 1..=wire::MAX_ITEMS);
+        Some(Self { database_url: database_url?, broker_url: broker_url?, bundle: bundle? })
+    }
+}
+
+/// What the parts of the activator share.
+pub(crate) struct Activator {
+    pub(crate) store: Store,
+    pub(crate) broker: Broker,
+    pub(crate) database: Component,
+    pub(crate) broker_health: Component,
+    pub(crate) bundle: usize,
+    /// Something may be due earlier than was thought.
+    pub(crate) hint: Notify,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// Runs until it is told to stop, or, once, until nothing is due.
+pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
+    let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
+    let store = Store::new(config.database_url.expose_secret(), PROGRAM.name, 6).map_err(|e| unavailable(&e))?;
+    let broker = Broker::new(config.broker_url.expose_secret(), PROGRAM.name).map_err(|e| unavailable(&e))?;
+    if run.migrate {
+        store.migrate().await.map_err(|e| unavailable(&e))?;
+    }
+    let activator = Arc::new(Activator {
+        store: store.clone(),
+        broker,
+        database: lifecycle.health.component("database"),
+        broker_health: lifecycle.health.component("broker"),
+        bundle: config.bundle,
+        hint: Notify::new(),
+        lifecycle: lifecycle.clone(),
+    });
+    if run.once {
+        store.check().await.map_err(|e| unavailable(&e))?;
+        session::run_once(&activator).await.map_err(|e| unavailable(&e))?;
+        dead_letters::drain(&activator).await.map_err(|e| unavailable(&e))?;
+    } else {
+        let watched = store.clone();
+        let watch = runtime::watch(activator.database.clone(), lifecycle.clone(), move || {
+            let store = watched.clone();
+            async move { store.check().await }
+        });
+        lifecycle.spawn("watch", watch);
+        lifecycle.spawn("hints", listen_for_hints(Arc::clone(&activator)));
+        let dead_letters = lifecycle.spawn("dead letters", dead_letters::keep_draining(Arc::clone(&activator)));
+        session::run_until_stopped(&activator).await;
+        dead_letters.await.map_err(|error| Failure::Bug(error.to_string()))?;
+    }
+    store.close().await;
+    Ok(())
+}
+
+async fn listen_for_hints(activator: Arc<Activator>) {
+    let mut backoff = broker::Backoff::default();
+    loop {
+        let listening = async {
+            let mut hints = activator.store.listen_for_due_hints().await?;
+            loop {
+                hints.next().await?;
+                activator.hint.notify_one();
+            }
+        };
+        let ended: store::Result<()> = listening.await;
+        if let Err(error) = ended {
+            tracing::debug!(%error, "no hints for now; the poll makes up for them");
+        }
+        if !activator.lifecycle.pause(backoff.next(runtime::chance())).await {
+            return;
+        }
+    }
+}

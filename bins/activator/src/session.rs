@@ -1,0 +1,95 @@
+use std::{sync::Arc, time::Duration};
+
+use broker::{Backoff, Publisher};
+use runtime::chance;
+
+use crate::{
+    Activator,
+    confirmed::Confirmed,
+    dispatcher::{Dispatcher, Round},
+};
+
+/// What is due within this time is published ahead, and held by its worker until then.
+const AHEAD: Duration = Duration::from_secs(1);
+
+/// The longest sleep, in case no hint came of something new.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What went wrong with one of the two sides.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Broker(#[from] broker::Error),
+}
+
+/// Publishes what becomes due, session after session, until the program stops.
+pub(crate) async fn run_until_stopped(activator: &Arc<Activator>) {
+    let stop = &activator.lifecycle.stop;
+    let confirmed = Confirmed::start(Arc::clone(activator));
+    let mut backoff = Backoff::default();
+    while !stop.is_cancelled() {
+        // Nothing is claimed while nobody could take it.
+        match Publisher::open(&activator.broker, &[crate::dispatcher::EXCHANGE]).await {
+            Ok(publisher) => {
+                activator.broker_health.up();
+                backoff.reset();
+                let mut dispatcher = Dispatcher::new(Arc::clone(activator), publisher, confirmed.clone());
+                if let Err(error) = dispatch(activator, &mut dispatcher).await {
+                    activator.broker_health.down(&error);
+                }
+                dispatcher.end().await;
+            }
+            Err(error) => activator.broker_health.down(error),
+        }
+        activator.lifecycle.pause(backoff.next(chance())).await;
+    }
+    confirmed.end().await;
+}
+
+/// One session: ends well when the program stops, and badly when the broker fails.
+async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Result<(), broker::Error> {
+    let mut backoff = Backoff::default();
+    let stop = &activator.lifecycle.stop;
+    while !stop.is_cancelled() {
+        dispatcher.check_session()?;
+        let sleep = match dispatcher.round(AHEAD).await {
+            Ok(Round { more: true, .. }) => Duration::ZERO,
+            Ok(Round { next_wake, .. }) => {
+                activator.database.up();
+                backoff.reset();
+                // Half of the look-ahead is left for being late.
+                let next = next_wake.map(|wake| activator.store.clock().until(wake).saturating_sub(AHEAD / 2));
+                next.map_or(POLL, |next| next.clamp(Duration::from_millis(1), POLL))
+            }
+            Err(Error::Broker(error)) => return Err(error),
+            Err(Error::Store(error)) => {
+                activator.database.down(error);
+                backoff.next(chance())
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(sleep) => {}
+            () = activator.hint.notified(), if !sleep.is_zero() => {}
+            error = dispatcher.failed() => return Err(error),
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Publishes what is due now, and returns when the broker has confirmed all of it.
+pub(crate) async fn run_once(activator: &Arc<Activator>) -> Result<(), Error> {
+    let confirmed = Confirmed::start(Arc::clone(activator));
+    let publisher = Publisher::open(&activator.broker, &[crate::dispatcher::EXCHANGE]).await?;
+    let mut dispatcher = Dispatcher::new(Arc::clone(activator), publisher, confirmed.clone());
+    loop {
+        if !dispatcher.round(Duration::ZERO).await?.more {
+            break;
+        }
+    }
+    let failed = dispatcher.end().await;
+    confirmed.end().await;
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}

@@ -1,0 +1,67 @@
+use domain::Outcome;
+
+/// Twilio's error codes that mean more than their HTTP status, from <https://www.twilio.com/docs/api/errors>.
+const CODES: &[(u32, Outcome, &str)] = &[
+    (20003, Outcome::ChannelDown, "the account's credentials were refused"),
+    (20005, Outcome::ChannelDown, "the account is not active"),
+    (20429, Outcome::RateLimited, "too many requests; this one was not carried out"),
+    (20500, Outcome::Unknown, "an internal error; nobody can tell whether there was a call"),
+    (21210, Outcome::Permanent, "the caller's number is not verified"),
+    (21211, Outcome::Permanent, "the number called is not valid"),
+    (21212, Outcome::Permanent, "the caller's number is not valid"),
+    (21214, Outcome::Permanent, "the number called can't be reached"),
+    (21215, Outcome::Permanent, "the account may not call this country or number"),
+    (21217, Outcome::Permanent, "the number called does not look like a phone number"),
+    (21401, Outcome::Permanent, "the number is not valid"),
+    (21408, Outcome::Permanent, "the account may not reach this region"),
+    (21608, Outcome::Permanent, "a trial account may only reach verified numbers"),
+    (21610, Outcome::Permanent, "the recipient has unsubscribed"),
+    (21612, Outcome::Permanent, "the number called can't be reached from the caller's number"),
+    (21614, Outcome::Permanent, "the number is not a mobile number"),
+];
+
+/// What an error means, by its code where that says more, else by its HTTP status.
+pub(crate) fn classify(status: u16, code: Option<u32>) -> (Outcome, &'static str) {
+    let by_code = CODES.iter().find(|(known, ..)| Some(*known) == code);
+    by_code.map_or_else(|| by_status(status), |(_, outcome, meaning)| (*outcome, *meaning))
+}
+
+fn by_status(status: u16) -> (Outcome, &'static str) {
+    match status {
+        401 | 403 => (Outcome::ChannelDown, "the account's credentials were refused"),
+        429 => (Outcome::RateLimited, "too many requests"),
+        408 | 425 | 503 => (Outcome::Temporary, "not available for now"),
+        300..=399 => (Outcome::ChannelDown, "it answers with a redirect: twilio.base_url is wrong"),
+        400..=499 => (Outcome::Permanent, "the request was refused"),
+        _ => (Outcome::Unknown, "a server error; nobody can tell whether there was a call"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_before_statuses() {
+        for (status, code, outcome) in [
+            (400, Some(21211), Outcome::Permanent),
+            (403, Some(21408), Outcome::Permanent),
+            (401, Some(20003), Outcome::ChannelDown),
+            (500, Some(20429), Outcome::RateLimited),
+            (400, Some(99999), Outcome::Permanent),
+            (404, None, Outcome::Permanent),
+            (401, None, Outcome::ChannelDown),
+            (403, None, Outcome::ChannelDown),
+            (408, None, Outcome::Temporary),
+            (425, None, Outcome::Temporary),
+            (429, None, Outcome::RateLimited),
+            (500, None, Outcome::Unknown),
+            (502, None, Outcome::Unknown),
+            (503, None, Outcome::Temporary),
+            (504, None, Outcome::Unknown),
+            (302, None, Outcome::ChannelDown),
+        ] {
+            assert_eq!(classify(status, code).0, outcome, "{status} {code:?}");
+        }
+    }
+}

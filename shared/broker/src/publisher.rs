@@ -1,0 +1,86 @@
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ExchangeKind, PublisherConfirm,
+    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
+    types::FieldTable,
+};
+
+use crate::{
+    Broker, Error, Result,
+    connection::{close, in_time},
+};
+
+/// A session that publishes, with confirms.
+pub struct Publisher {
+    connection: Connection,
+    channel: Channel,
+}
+
+/// A message on its way to the broker.
+pub struct Publication(PublisherConfirm);
+
+/// What the broker did with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicationOutcome {
+    /// It is in every queue that it was routed to, on disk.
+    Confirmed,
+    /// No queue is bound for it, or a queue refused it. The text says which.
+    Returned(String),
+}
+
+impl Publisher {
+    /// Connects, and verifies that these exchanges exist.
+    pub async fn open(broker: &Broker, exchanges: &[&str]) -> Result<Self> {
+        let connection = broker.connect("publisher").await?;
+        let channel = in_time("opening a channel", connection.create_channel()).await?;
+        for exchange in exchanges {
+            let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+            let declare =
+                channel.exchange_declare((*exchange).into(), ExchangeKind::Topic, options, FieldTable::default());
+            in_time("verifying an exchange", declare).await.map_err(|error| missing("exchange", exchange, error))?;
+        }
+        in_time("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(Self { connection, channel })
+    }
+
+    /// Sends a message: persistent, and to come back if nobody can take it. Does not wait for the confirm, so that
+    /// many can be on their way at once.
+    pub async fn publish(&self, exchange: &str, routing_key: &str, body: &[u8]) -> Result<Publication> {
+        let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let publish = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
+        Ok(Publication(in_time("publishing", publish).await?))
+    }
+
+    /// An error if the session has ended meanwhile.
+    pub fn check(&self) -> Result<()> {
+        if self.channel.status().connected() { Ok(()) } else { Err(Error::SessionEnded) }
+    }
+
+    /// Closes in good order.
+    pub async fn close(self) {
+        close(&self.connection).await;
+    }
+}
+
+impl Publication {
+    /// Waits for the broker's word on it. After an error nobody knows whether the broker has it.
+    pub async fn outcome(self) -> Result<PublicationOutcome> {
+        Ok(match in_time("waiting for a confirm", self.0).await? {
+            // An unroutable message is sent back and then acknowledged all the same.
+            Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => PublicationOutcome::Returned(
+                format!("the broker could not route it: {} {}", returned.reply_code, returned.reply_text),
+            ),
+            Confirmation::Ack(None) => PublicationOutcome::Confirmed,
+            Confirmation::Nack(None) | Confirmation::NotRequested => {
+                PublicationOutcome::Returned("the broker refused it: the queue is full or not available".to_owned())
+            }
+        })
+    }
+}
+
+pub(crate) fn missing(kind: &'static str, name: &str, error: Error) -> Error {
+    match error {
+        Error::Amqp(source) if source.is_amqp_soft_error() => Error::Missing { kind, name: name.to_owned(), source },
+        other => other,
+    }
+}

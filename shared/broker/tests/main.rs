@@ -1,0 +1,140 @@
+//! The sessions on a real RabbitMQ: each test has a fresh vhost with all that rabbitmq/definitions.json declares.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::time::{Duration, Instant};
+
+use broker::{Broker, Consumer, Error, PublicationOutcome, Publisher};
+use serde_json::json;
+use testkit::Vhost;
+use tokio::time::timeout;
+
+fn broker(vhost: &Vhost, user: &str) -> Broker {
+    Broker::new(&vhost.url(user), "test").unwrap()
+}
+
+async fn publish(publisher: &Publisher, exchange: &str, key: &str, body: &[u8]) -> broker::Result<PublicationOutcome> {
+    publisher.publish(exchange, key, body).await?.outcome().await
+}
+
+async fn next(consumer: &mut Consumer) -> broker::Delivery {
+    timeout(Duration::from_secs(20), consumer.next()).await.expect("a message in time").unwrap()
+}
+
+async fn is_silent(consumer: &mut Consumer) -> bool {
+    timeout(Duration::from_millis(500), consumer.next()).await.is_err()
+}
+
+#[tokio::test]
+async fn a_message_is_routed_by_channel_and_confirmed() {
+    let vhost = Vhost::create();
+    let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
+    let outcome = publish(&publisher, "tocsin.deliver", "main.system.phone", b"ring").await.unwrap();
+    assert_eq!(outcome, PublicationOutcome::Confirmed);
+    let mut consumer = Consumer::open(&broker(&vhost, "notifier-phone"), "notify.phone", 10).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    assert_eq!(delivery.body, b"ring");
+    consumer.acks().ack(delivery.tag).await.unwrap();
+    let mut console = Consumer::open(&broker(&vhost, "notifier-console"), "notify.console", 10).await.unwrap();
+    assert!(is_silent(&mut console).await);
+    consumer.close().await;
+    publisher.close().await;
+}
+
+#[tokio::test]
+async fn what_has_no_queue_comes_back_and_counts_as_not_published() {
+    let vhost = Vhost::create();
+    let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
+    let outcome = publish(&publisher, "tocsin.deliver", "main.system.pigeon", b"coo").await.unwrap();
+    assert!(matches!(&outcome, PublicationOutcome::Returned(reason) if reason.contains("NO_ROUTE")), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_refuses() {
+    let vhost = Vhost::create();
+    let policy = json!({"pattern": "^notify\\.phone$", "apply-to": "queues", "priority": 9,
+                        "definition": {"max-length": 1, "overflow": "reject-publish"}});
+    vhost.ask("PUT", "policies", "/full", Some(&policy));
+    let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
+    let mut refused = 0;
+    for _ in 0..20 {
+        let outcome = publish(&publisher, "tocsin.deliver", "main.system.phone", b"ring").await.unwrap();
+        refused += usize::from(matches!(outcome, PublicationOutcome::Returned(_)));
+    }
+    assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn what_definitions_json_should_have_declared_is_named() {
+    let vhost = Vhost::create();
+    let error = Publisher::open(&broker(&vhost, "activator"), &["tocsin.elsewhere"]).await.err().unwrap();
+    assert!(matches!(&error, Error::Missing { kind: "exchange", name, .. } if name == "tocsin.elsewhere"), "{error}");
+    let error = Consumer::open(&broker(&vhost, "notifier-phone"), "notify.pigeon", 1).await.err().unwrap();
+    assert!(error.to_string().contains("queue notify.pigeon is missing: import rabbitmq/definitions.json"), "{error}");
+}
+
+#[tokio::test]
+async fn a_retry_comes_back_to_the_queue_it_left_and_to_no_other_after_its_wait() {
+    let vhost = Vhost::create();
+    // Somebody else listens to everything that is delivered.
+    let copy = json!({"durable": true, "arguments": {"x-queue-type": "quorum"}});
+    vhost.ask("PUT", "queues", "/everything", Some(&copy));
+    vhost.ask("POST", "bindings", "/e/tocsin.deliver/q/everything", Some(&json!({"routing_key": "#"})));
+    let worker = broker(&vhost, "notifier-phone");
+    let publisher = Publisher::open(&worker, &["tocsin.retry.5s"]).await.unwrap();
+    let sent = Instant::now();
+    let outcome = publish(&publisher, "tocsin.retry.5s", "notify.phone", b"again").await.unwrap();
+    assert_eq!(outcome, PublicationOutcome::Confirmed);
+    let mut consumer = Consumer::open(&worker, "notify.phone", 10).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    assert_eq!(delivery.body, b"again");
+    assert!(sent.elapsed() >= Duration::from_secs(5));
+    let mut everything = Consumer::open(&broker(&vhost, "admin"), "everything", 10).await.unwrap();
+    assert!(is_silent(&mut everything).await);
+}
+
+#[tokio::test]
+async fn a_rejected_message_is_kept_with_its_reason() {
+    let vhost = Vhost::create();
+    let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
+    publish(&publisher, "tocsin.deliver", "main.system.phone", b"gibberish").await.unwrap();
+    let mut consumer = Consumer::open(&broker(&vhost, "notifier-phone"), "notify.phone", 10).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    consumer.acks().reject(delivery.tag).await.unwrap();
+    let mut dead = Consumer::open(&broker(&vhost, "activator"), "dead", 10).await.unwrap();
+    let delivery = next(&mut dead).await;
+    let death = delivery.first_death.unwrap();
+    assert_eq!((death.queue.as_str(), death.reason.as_str()), ("notify.phone", "rejected"));
+    assert_eq!(delivery.body, b"gibberish");
+}
+
+#[tokio::test]
+async fn each_user_may_do_its_work_and_no_more() {
+    let vhost = Vhost::create();
+    let phone = broker(&vhost, "notifier-phone");
+    assert!(Consumer::open(&phone, "notify.console", 1).await.is_err(), "read another channel's queue");
+    assert!(Consumer::open(&phone, "dead", 1).await.is_err(), "read the dead letters");
+    let publisher = Publisher::open(&phone, &[]).await.unwrap();
+    assert!(publish(&publisher, "tocsin.deliver", "main.system.phone", b"x").await.is_err(), "publish work");
+    let activator = broker(&vhost, "activator");
+    assert!(Consumer::open(&activator, "notify.phone", 1).await.is_err(), "read work");
+    let publisher = Publisher::open(&activator, &[]).await.unwrap();
+    assert!(publish(&publisher, "tocsin.deliver", "Main.confirm.phone", b"x").await.is_err(), "publish off its topic");
+    let publisher = Publisher::open(&activator, &[]).await.unwrap();
+    assert!(publish(&publisher, "tocsin.retry.5s", "notify.phone", b"x").await.is_err(), "publish a retry");
+}
+
+#[tokio::test]
+async fn a_consumer_ends_when_its_queue_is_deleted() {
+    let vhost = Vhost::create();
+    let mut consumer = Consumer::open(&broker(&vhost, "notifier-phone"), "notify.phone", 1).await.unwrap();
+    vhost.ask("DELETE", "queues", "/notify.phone", None);
+    let ended = timeout(Duration::from_secs(10), consumer.next()).await.unwrap();
+    assert!(ended.is_err());
+}
+
+#[test]
+fn a_bad_url_is_not_shown() {
+    let error = Broker::new("http://me:hush@example.org", "test").err().unwrap();
+    assert!(!error.to_string().contains("hush"), "{error}");
+    assert!(error.to_string().contains("amqp://"));
+}

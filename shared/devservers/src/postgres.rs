@@ -1,0 +1,167 @@
+use std::{
+    fs::{self, File},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Mutex,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use crate::{
+    Process, Workplace, free_port,
+    packages::{is_root, postgres_binaries},
+    process::wait_until_ready,
+};
+
+const USER: &str = "tocsin";
+const PASSWORD: &str = "tocsin-development";
+
+/// A private Postgres, listening on 127.0.0.1 only.
+pub struct Postgres {
+    dir: PathBuf,
+    log: PathBuf,
+    port: u16,
+    durable: bool,
+    process: Mutex<Option<Process>>,
+}
+
+impl Postgres {
+    /// Starts it, after making its cluster if there is none. Not `durable` means that a power failure may lose data.
+    pub fn start(workplace: &Workplace, durable: bool) -> Result<Self> {
+        let log = workplace.dir().join("postgres.log");
+        let postgres =
+            Self { dir: data_dir(workplace.dir())?, log, port: free_port()?, durable, process: Mutex::new(None) };
+        if !postgres.dir.join("complete").exists() {
+            postgres.make_cluster()?;
+        }
+        postgres.run(workplace)?;
+        Ok(postgres)
+    }
+
+    /// Starts it again after [`Self::stop`] or [`Self::stop_immediately`], on the same port.
+    pub fn run(&self, workplace: &Workplace) -> Result<()> {
+        let data = self.dir.join("data");
+        // No other server can run here: the workplace is locked, and its leftovers are gone.
+        drop(fs::remove_file(data.join("postmaster.pid")));
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = as_postgres_user(&postgres_binaries()?.join("postgres"));
+        command.args(["-p", &self.port.to_string(), "-D"]).arg(&data).stdout(log.try_clone()?).stderr(log);
+        let sync = if self.durable { "on" } else { "off" };
+        for setting in ["fsync", "full_page_writes"] {
+            command.args(["-c", &format!("{setting}={sync}")]);
+        }
+        let process = workplace.spawn("postgres", &mut command)?;
+        wait_until_ready(&process, &self.log, Duration::from_secs(30), || self.ask("postgres", "SELECT 1").is_ok())?;
+        *self.process.lock().expect("nobody panics while holding this lock") = Some(process);
+        Ok(())
+    }
+
+    fn make_cluster(&self) -> Result<()> {
+        let password_file = self.dir.join("password");
+        let data = self.dir.join("data");
+        if data.exists() {
+            fs::remove_dir_all(&data)?;
+        }
+        fs::write(&password_file, PASSWORD)?;
+        let initdb = as_postgres_user(&postgres_binaries()?.join("initdb"))
+            .arg("-D")
+            .arg(&data)
+            .arg(format!("--pwfile={}", password_file.display()))
+            .args(["-U", USER, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync", "--no-instructions"])
+            .stdin(Stdio::null())
+            .output()?;
+        if !initdb.status.success() {
+            bail!("initdb: {}", String::from_utf8_lossy(&initdb.stderr));
+        }
+        fs::remove_file(password_file)?;
+        let settings = "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = 400\n\
+                        shared_buffers = 128MB\nlog_min_duration_statement = 1s\n";
+        let conf = data.join("postgresql.conf");
+        fs::write(&conf, fs::read_to_string(&conf)? + settings)?;
+        fs::write(data.join("pg_hba.conf"), "host all all 127.0.0.1/32 scram-sha-256\n")?;
+        fs::write(self.dir.join("complete"), "")?;
+        Ok(())
+    }
+
+    /// The URL of a database, as superuser.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Makes a database unless it is there.
+    pub fn create_database(&self, name: &str) -> Result<()> {
+        let exists = self.ask("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"))?;
+        if exists.is_empty() {
+            self.ask("postgres", &format!("CREATE DATABASE {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// What psql answers to a statement, bare.
+    pub fn ask(&self, database: &str, sql: &str) -> Result<String> {
+        let output = Command::new(postgres_binaries()?.join("psql"))
+            .args([&self.url(database), "--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "--command", sql])
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            bail!("psql: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Stops it: sessions are ended, what was committed is kept.
+    pub fn stop(&self) {
+        self.end(Signal::INT);
+    }
+
+    /// Stops it as a crash would: no checkpoint, recovery at the next start.
+    pub fn stop_immediately(&self) {
+        self.end(Signal::QUIT);
+    }
+
+    fn end(&self, signal: Signal) {
+        if let Some(process) = self.process.lock().expect("nobody panics while holding this lock").take() {
+            // Dropping the process kills what did not stop.
+            drop(process.stop(signal, Duration::from_secs(20)));
+        }
+    }
+}
+
+/// Postgres refuses to run as root, and its user must be able to enter the folder.
+fn data_dir(workplace: &Path) -> Result<PathBuf> {
+    if !is_root() {
+        let dir = workplace.join("postgres");
+        fs::create_dir_all(&dir)?;
+        return Ok(dir);
+    }
+    let everybody_can_enter = |dir: &Path| dir.metadata().is_ok_and(|data| data.permissions().mode() & 0o001 != 0);
+    let dir = if workplace.ancestors().all(everybody_can_enter) {
+        workplace.join("postgres")
+    } else {
+        // The inode tells clones apart that had the same path one after the other.
+        let inode = workplace.metadata()?.ino();
+        PathBuf::from(format!("/var/tmp/tocsin-postgres-{inode}"))
+    };
+    fs::create_dir_all(&dir)?;
+    let chown = Command::new("chown").arg("postgres:postgres").arg(&dir).status()?;
+    if !chown.success() {
+        bail!("can't give {} to user postgres", dir.display());
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).context("postgres folder")?;
+    Ok(dir)
+}
+
+fn as_postgres_user(program: &Path) -> Command {
+    let mut command;
+    if is_root() {
+        command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(program);
+    } else {
+        command = Command::new(program);
+    }
+    command.env("LC_ALL", "C.UTF-8").current_dir("/");
+    command
+}

@@ -1,0 +1,98 @@
+use std::collections::BTreeMap;
+
+use crate::PhoneNumber;
+
+/// Which number a call or text comes from, by the longest prefix of the number it goes to.
+///
+/// The stored form is a JSON object such as `{"+385": "+38514445555", "default": "+15005550006"}`: a prefix of an
+/// E.164 number to the caller's number; `default` serves the numbers that no prefix fits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallerIdRegistry {
+    by_prefix: BTreeMap<String, String>,
+    default: Option<String>,
+}
+
+/// What is wrong with a registry.
+#[derive(Debug, thiserror::Error)]
+pub enum CallerIdRegistryError {
+    /// A key is neither `default` nor `+` with digits.
+    #[error("caller-id-registry: key {0:?} must be \"default\" or + and digits, such as \"+385\"")]
+    Prefix(String),
+    /// A caller's number is empty.
+    #[error("caller-id-registry: the number for {0:?} must not be empty")]
+    Number(String),
+}
+
+impl CallerIdRegistry {
+    /// Takes the pairs of the stored JSON object.
+    pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, CallerIdRegistryError> {
+        let mut registry = Self::default();
+        for (prefix, number) in pairs {
+            if number.is_empty() {
+                return Err(CallerIdRegistryError::Number(prefix));
+            }
+            if prefix == "default" {
+                registry.default = Some(number);
+                continue;
+            }
+            match prefix.strip_prefix('+') {
+                Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                    registry.by_prefix.insert(prefix, number);
+                }
+                _ => return Err(CallerIdRegistryError::Prefix(prefix)),
+            }
+        }
+        Ok(registry)
+    }
+
+    /// The caller's number for a call to `to`: of the longest prefix that fits, else the default, else none.
+    pub fn caller_for(&self, to: &PhoneNumber) -> Option<&str> {
+        let to = to.as_str();
+        (1..=to.len())
+            .rev()
+            .find_map(|length| self.by_prefix.get(&to[..length]))
+            .or(self.default.as_ref())
+            .map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn registry(pairs: &[(&str, &str)]) -> CallerIdRegistry {
+        CallerIdRegistry::new(pairs.iter().map(|(a, b)| (a.to_string(), b.to_string()))).unwrap()
+    }
+
+    fn number(text: &str) -> PhoneNumber {
+        PhoneNumber::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_then_the_default_then_nobody() {
+        let r = registry(&[("+385", "+385123"), ("+38591", "+38591000"), ("default", "+1500")]);
+        assert_eq!(r.caller_for(&number("+385777")), Some("+385123"));
+        assert_eq!(r.caller_for(&number("+38591777")), Some("+38591000"));
+        assert_eq!(r.caller_for(&number("+4912345")), Some("+1500"));
+        assert_eq!(registry(&[("+385", "+385123")]).caller_for(&number("+4912345")), None);
+    }
+
+    #[test]
+    fn a_key_that_is_no_prefix_is_named() {
+        let error = CallerIdRegistry::new([("385".to_owned(), "+1".to_owned())]).unwrap_err();
+        assert!(error.to_string().contains("\"385\""), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_lookup_agrees_with_trying_every_prefix(
+            pairs in proptest::collection::btree_map("\\+[0-9]{0,5}", "\\+[1-9][0-9]{3}", 0..20),
+            to in "\\+[1-9][0-9]{4,10}",
+        ) {
+            let r = CallerIdRegistry::new(pairs.clone()).unwrap();
+            let longest = pairs.iter().filter(|(p, _)| to.starts_with(p.as_str())).max_by_key(|(p, _)| p.len());
+            prop_assert_eq!(r.caller_for(&number(&to)), longest.map(|(_, n)| n.as_str()));
+        }
+    }
+}

@@ -1,0 +1,242 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use domain::NotificationId;
+use jiff::Timestamp;
+use runtime::Lifecycle;
+use store::{ClaimBatch, ClaimRequest};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::sleep,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Channel,
+    caller::{CLAIM_FRESHNESS, Ready, call},
+    gate::Allowance,
+    inbox::{Inbox, Item},
+    recorder::{Finished, until_done},
+    worker::Worker,
+};
+
+/// Claims on their way to the database at once. While they are, what arrives gathers for the next.
+const CONCURRENT_CLAIMS: usize = 2;
+
+/// How long to leave the database alone after a claim has failed.
+const REST: Duration = Duration::from_millis(500);
+
+/// The earliest that a message may be for its time, by the database, and still be waited for here. Beyond that the
+/// activator brings it again.
+const HOLDABLE: Duration = Duration::from_secs(60);
+
+/// The longest wait before the database is asked again, as its clock may have been set.
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
+/// The most that one claim takes: what it got must be called within 100 ms of it. Halved when that is in danger.
+const MAX_CLAIM: usize = 256;
+
+/// An item that was taken to be claimed, and comes back.
+#[derive(Debug)]
+pub(crate) enum Returned {
+    /// To be claimed again.
+    Ready(Item),
+    /// The database did not answer.
+    Failed(Vec<Item>),
+}
+
+/// Claims what is due, no more than there are free slots, and starts the calls. Ends when the program stops and
+/// every call that it started is done.
+pub(crate) async fn claim_until_stopped<C: Channel>(
+    worker: Arc<Worker<C>>,
+    mut incoming: mpsc::UnboundedReceiver<Item>,
+    (returned, mut back): (mpsc::UnboundedSender<Returned>, mpsc::UnboundedReceiver<Returned>),
+    finished: mpsc::UnboundedSender<Finished>,
+    lifecycle: Lifecycle,
+) {
+    let claims = Arc::new(Semaphore::new(CONCURRENT_CLAIMS));
+    let tasks = TaskTracker::new();
+    let mut inbox = Inbox::default();
+    let mut rest_until = Instant::now();
+    let mut claims_made = 0u64;
+    let claim_size = Arc::new(AtomicUsize::new(MAX_CLAIM));
+    loop {
+        let clock = worker.store.clock();
+        let next_due = inbox.ripen(clock);
+        let rest = rest_until.saturating_duration_since(Instant::now());
+        tokio::select! {
+            biased;
+            () = lifecycle.stop.cancelled() => break,
+            Some(item) = back.recv() => match item {
+                Returned::Ready(item) => inbox.push(item, clock),
+                Returned::Failed(items) => {
+                    items.into_iter().for_each(|item| inbox.push(item, clock));
+                    rest_until = Instant::now() + REST;
+                }
+            },
+            (claim, slot) = permits(&claims, &worker.slots), if rest.is_zero() && inbox.has_ready() => {
+                let limit = match worker.gate.allowance() {
+                    Allowance::All => claim_size.load(Ordering::Relaxed),
+                    Allowance::One => 1,
+                    Allowance::NoneFor(wait) => {
+                        rest_until = Instant::now() + wait.min(Duration::from_secs(1));
+                        continue;
+                    }
+                };
+                let slots = more_slots(slot, &worker.slots, inbox.ready_len().min(limit));
+                claims_made += 1;
+                let attempt = ClaimAttempt {
+                    worker_name: format!("{}#{claims_made}", worker.name),
+                    claim_size: Arc::clone(&claim_size),
+                    items: inbox.take(slots.num_permits()),
+                    slots,
+                    returned: returned.clone(),
+                    finished: finished.clone(),
+                    tasks: tasks.clone(),
+                };
+                tasks.spawn(attempt.run(Arc::clone(&worker), claim));
+            }
+            Some(item) = incoming.recv() => {
+                inbox.push(item, clock);
+                while let Ok(item) = incoming.try_recv() {
+                    inbox.push(item, clock);
+                }
+            }
+            () = sleep(next_due.unwrap_or_default().min(LONGEST_HOLD)), if next_due.is_some() => {}
+            () = sleep(rest), if !rest.is_zero() => {}
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn permits(claims: &Arc<Semaphore>, slots: &Arc<Semaphore>) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {
+    let open = "these semaphores are never closed";
+    (Arc::clone(claims).acquire_owned().await.expect(open), Arc::clone(slots).acquire_owned().await.expect(open))
+}
+
+fn more_slots(mut slot: OwnedSemaphorePermit, slots: &Arc<Semaphore>, wanted: usize) -> OwnedSemaphorePermit {
+    let more = slots.available_permits().min(wanted.saturating_sub(1));
+    if let Ok(more) = Arc::clone(slots).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)) {
+        slot.merge(more);
+    }
+    slot
+}
+
+struct ClaimAttempt {
+    /// No other claim has this name.
+    worker_name: String,
+    claim_size: Arc<AtomicUsize>,
+    items: Vec<Item>,
+    slots: OwnedSemaphorePermit,
+    returned: mpsc::UnboundedSender<Returned>,
+    finished: mpsc::UnboundedSender<Finished>,
+    tasks: TaskTracker,
+}
+
+impl ClaimAttempt {
+    async fn run<C: Channel>(self, worker: Arc<Worker<C>>, claim: OwnedSemaphorePermit) {
+        let ids: Vec<_> = self.items.iter().map(|item| item.id).collect();
+        let request = ClaimRequest {
+            channel: C::NAME,
+            worker: &self.worker_name,
+            ids: &ids,
+            lease: worker.lease(),
+            property: C::PROPERTY,
+        };
+        let sent = Instant::now();
+        let batch = worker.store.notifications_claim(request).await;
+        let quick = batch.is_ok() && sent.elapsed() < CLAIM_FRESHNESS / 2;
+        self.adjust_claim_size(quick);
+        drop(claim);
+        match batch {
+            Ok(batch) => {
+                if sent.elapsed() < CLAIM_FRESHNESS {
+                    worker.database.up();
+                } else {
+                    let took = sent.elapsed().as_millis();
+                    worker.database.down(format!("a claim took {took} ms, and a call must begin within 100 ms of it"));
+                }
+                if batch.claims.is_empty() {
+                    worker.gate.not_called();
+                }
+                self.start_calls(&worker, batch, sent).await;
+            }
+            Err(error) => {
+                worker.database.down(&error);
+                // The claim may have been carried out, and only its answer lost.
+                until_done(&worker, || worker.store.claim_abandon(&self.worker_name, &ids)).await;
+                give_back(&self.returned, Returned::Failed(self.items));
+            }
+        }
+    }
+
+    fn adjust_claim_size(&self, quick: bool) {
+        let size = self.claim_size.load(Ordering::Relaxed);
+        let size = if quick { (size + size / 4 + 1).min(MAX_CLAIM) } else { (size / 2).max(1) };
+        self.claim_size.store(size, Ordering::Relaxed);
+    }
+
+    async fn start_calls<C: Channel>(mut self, worker: &Arc<Worker<C>>, batch: ClaimBatch, sent: Instant) {
+        let mut items: HashMap<NotificationId, Vec<Item>> = HashMap::new();
+        for item in self.items {
+            items.entry(item.id).or_default().push(item);
+        }
+        let count = |result: &'static str, n: usize| {
+            metrics::counter!("tocsin_claims_total", "channel" => C::NAME, "result" => result).increment(n as u64);
+        };
+        count("claimed", batch.claims.len());
+        count("expired", batch.expired.len());
+        for expired in &batch.expired {
+            metrics::counter!("tocsin_notifications_total", "channel" => C::NAME, "state" => "failed").increment(1);
+            tracing::warn!(event = "expired", notification = expired.id.0, "its max-age was over: it has failed");
+        }
+        let property = Arc::new(batch.property);
+        for claim in batch.claims {
+            let item = items.get_mut(&claim.id).and_then(Vec::pop);
+            let slot = self.slots.split(1);
+            if let (Some(item), Some(slot)) = (item, slot) {
+                let ready = Ready { claim, item, property: Arc::clone(&property), claimed_since: sent, slot };
+                self.tasks.spawn(call(Arc::clone(worker), ready, self.finished.clone()));
+            }
+        }
+        drop(self.slots);
+        let left: Vec<_> = items.into_values().flatten().collect();
+        if !left.is_empty() {
+            count("not_claimable", left.len());
+            put_back_or_done(worker, left, batch.now, &self.returned).await;
+        }
+    }
+}
+
+/// What could not be claimed is done with, unless the database says that its time is only just to come.
+async fn put_back_or_done<C>(
+    worker: &Worker<C>,
+    left: Vec<Item>,
+    now: Timestamp,
+    returned: &mpsc::UnboundedSender<Returned>,
+) {
+    let ids: Vec<_> = left.iter().map(|item| item.id).collect();
+    let waiting = until_done(worker, || worker.store.notifications_waiting(&ids)).await;
+    let waiting: HashMap<NotificationId, Timestamp> = waiting.into_iter().collect();
+    for item in left {
+        match waiting.get(&item.id) {
+            Some(&due_at) if due_at.duration_since(now).unsigned_abs() < HOLDABLE => {
+                give_back(returned, Returned::Ready(Item { due_at: Some(due_at), ..item }));
+            }
+            Some(_) | None => item.receipt.done(),
+        }
+    }
+}
+
+fn give_back(returned: &mpsc::UnboundedSender<Returned>, items: Returned) {
+    if returned.send(items).is_err() {
+        tracing::debug!("stopping: the messages go back to the broker");
+    }
+}

@@ -1,0 +1,21 @@
+//! The worker of every channel: takes messages, claims, calls, records, acknowledges, in that order.
+//!
+//! A channel's program brings a [`Channel`], which makes one call to a provider and says what came of it. All else is
+//! here: nobody is called without a claim that has just been committed, and no message is acknowledged before what
+//! came of it is.
+
+mod address_share;
+mod caller;
+mod channel;
+mod claimer;
+mod gate;
+mod inbox;
+mod intake;
+mod receipt;
+mod recorder;
+mod retrier;
+mod worker;
+
+pub use channel::{Answer, Channel, parse_retry_after};
+pub use store::Claim;
+pub use worker::{Config, run};

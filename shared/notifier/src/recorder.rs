@@ -1,0 +1,211 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use broker::Backoff;
+use domain::{NotificationId, Outcome, RetryWay, State};
+use runtime::chance;
+use store::{AttemptResult, Claim, Disposition, Recorded};
+use tokio::{sync::mpsc, time::sleep};
+
+use crate::{Channel, claimer::Returned, inbox::Item, receipt::Receipt, retrier::Retry, worker::Worker};
+
+/// As many results as one statement takes.
+const BATCH: usize = 1_000;
+
+/// What is to be recorded of a claim.
+pub(crate) enum Finished {
+    /// The provider was called.
+    Called(Box<Called>),
+    /// It was not, and the claim is given back.
+    Uncalled(Uncalled),
+}
+
+pub(crate) struct Called {
+    pub(crate) result: AttemptResult,
+    pub(crate) claim: Claim,
+    pub(crate) receipt: Receipt,
+}
+
+pub(crate) struct Uncalled {
+    pub(crate) item: Item,
+    pub(crate) fence: i32,
+    /// When it may be claimed again: at once, by this worker, or later, when the activator brings it back.
+    pub(crate) delay: Duration,
+}
+
+/// Records what came of calls, in batches that grow while the database is busy, and only then lets go of their
+/// messages. While the database is away it waits. Ends when nobody can finish anything any more.
+pub(crate) async fn record<C: Channel>(
+    worker: Arc<Worker<C>>,
+    mut finished: mpsc::UnboundedReceiver<Finished>,
+    retries: mpsc::UnboundedSender<Retry>,
+    returned: mpsc::UnboundedSender<Returned>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while finished.recv_many(&mut batch, BATCH).await > 0 {
+        let (mut called, mut uncalled) = (Vec::new(), Vec::new());
+        for one in batch.drain(..) {
+            match one {
+                Finished::Called(one) => called.push(*one),
+                Finished::Uncalled(one) => uncalled.push(one),
+            }
+        }
+        if !called.is_empty() {
+            record_calls(&worker, called, &retries).await;
+        }
+        if !uncalled.is_empty() {
+            release(&worker, uncalled, &returned).await;
+        }
+    }
+}
+
+async fn record_calls<C: Channel>(worker: &Worker<C>, called: Vec<Called>, retries: &mpsc::UnboundedSender<Retry>) {
+    let mut parts = vec![called];
+    while let Some(mut part) = parts.pop() {
+        let results: Vec<_> = part.iter().map(|one| one.result.clone()).collect();
+        // Where fewer rows would be less in the way, or the database refuses one of them, the batch is divided.
+        let is_given_up = |disposition| match disposition {
+            Disposition::BadData => true,
+            Disposition::TooMuch => results.len() > 1,
+            Disposition::Conflict | Disposition::Wait => false,
+        };
+        match until_done_unless(worker, is_given_up, || worker.store.attempts_record(&results)).await {
+            Ok(recorded) => finish(worker, part, &recorded, retries).await,
+            Err(_) if part.len() > 1 => {
+                let second = part.split_off(part.len() / 2);
+                parts.extend([second, part]);
+            }
+            Err(error) => {
+                let notification = results[0].id.0;
+                tracing::error!(event = "bug", notification, %error, "can't be recorded: its claim will run out");
+            }
+        }
+    }
+}
+
+async fn finish<C: Channel>(
+    worker: &Worker<C>,
+    called: Vec<Called>,
+    recorded: &[Recorded],
+    retries: &mpsc::UnboundedSender<Retry>,
+) {
+    let recorded: HashMap<(NotificationId, i32), &Recorded> =
+        recorded.iter().map(|one| ((one.id, one.fence), one)).collect();
+    let late = |one: &&Called| !recorded.contains_key(&(one.result.id, one.result.fence));
+    let late: Vec<_> = called.iter().filter(late).map(|one| one.result.clone()).collect();
+    if !late.is_empty() {
+        until_done(worker, || worker.store.attempts_record_late(&late)).await;
+    }
+    for Called { result, claim, receipt } in called {
+        let recorded = recorded.get(&(result.id, result.fence)).copied();
+        log(C::NAME, &result, &claim, recorded);
+        match (recorded, result.retry) {
+            (Some(Recorded { state: State::Retrying, due_at, .. }), Some(RetryWay::Tier(tier))) => {
+                let retry = Retry { tier, id: result.id, due_at: *due_at, receipt };
+                if retries.send(retry).is_err() {
+                    tracing::error!(event = "bug", "the retrier ended early: the activator will bring it back");
+                }
+            }
+            _ => receipt.done(),
+        }
+    }
+}
+
+async fn release<C: Channel>(worker: &Worker<C>, uncalled: Vec<Uncalled>, returned: &mpsc::UnboundedSender<Returned>) {
+    let mut by_delay: BTreeMap<Duration, Vec<Uncalled>> = BTreeMap::new();
+    for one in uncalled {
+        // In steps of a second, so that one statement serves many.
+        by_delay.entry(Duration::from_secs(one.delay.as_secs())).or_default().push(one);
+    }
+    for (delay, group) in by_delay {
+        let claims: Vec<_> = group.iter().map(|one| (one.item.id, one.fence)).collect();
+        let (count, first) = (claims.len(), group[0].item.id.0);
+        let reason = if delay.is_zero() { "the claim took too long" } else { "the address is busy" };
+        tracing::warn!(event = "released", count, first, reason, "claimed, and given back without a call");
+        until_done(worker, || worker.store.notifications_release(&claims, delay)).await;
+        for Uncalled { item, .. } in group {
+            if !delay.is_zero() {
+                item.receipt.done();
+            } else if returned.send(Returned::Ready(item)).is_err() {
+                tracing::debug!("stopping: the message goes back to the broker");
+            }
+        }
+    }
+}
+
+/// The same statement again and again until the database has carried it out.
+pub(crate) async fn until_done<C, T, W>(worker: &Worker<C>, statement: impl Fn() -> W) -> T
+where
+    W: Future<Output = store::Result<T>>,
+{
+    match until_done_unless(worker, |_| false, statement).await {
+        Ok(done) => done,
+        Err(error) => unreachable!("it was never to be given up: {error}"),
+    }
+}
+
+/// The same, but an error where it is to be given up.
+async fn until_done_unless<C, T, W>(
+    worker: &Worker<C>,
+    is_given_up: impl Fn(Disposition) -> bool,
+    statement: impl Fn() -> W,
+) -> store::Result<T>
+where
+    W: Future<Output = store::Result<T>>,
+{
+    let mut backoff = Backoff::default();
+    loop {
+        match statement().await {
+            Ok(done) => return Ok(done),
+            Err(error) if is_given_up(error.disposition()) => return Err(error),
+            Err(error) => {
+                worker.database.down(&error);
+                sleep(backoff.next(chance())).await;
+            }
+        }
+    }
+}
+
+fn log(channel: &'static str, result: &AttemptResult, claim: &Claim, recorded: Option<&Recorded>) {
+    let outcome = result.outcome.as_str();
+    metrics::counter!("tocsin_attempts_total", "channel" => channel, "outcome" => outcome).increment(1);
+    let state = recorded.map_or("claim lost", |recorded| recorded.state.as_str());
+    if recorded.is_some_and(|recorded| recorded.state.is_final()) {
+        metrics::counter!("tocsin_notifications_total", "channel" => channel, "state" => state).increment(1);
+    }
+    let late = result.started_at.duration_since(claim.scheduled_at);
+    // A wider number would be logged as a text.
+    let late_ms = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
+    let (notification, attempt, run) = (result.id.0, result.fence, claim.run);
+    let (process, provider_id, detail) = (&claim.process, result.provider_id.as_deref(), result.detail.as_deref());
+    if result.outcome == Outcome::Delivered {
+        tracing::info!(
+            event = "attempt",
+            notification,
+            process,
+            run,
+            attempt,
+            outcome,
+            state,
+            provider_id,
+            late_ms,
+            "called"
+        );
+    } else {
+        tracing::warn!(
+            event = "attempt",
+            notification,
+            process,
+            run,
+            attempt,
+            outcome,
+            state,
+            detail,
+            late_ms,
+            "called"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+use std::{sync::Arc, time::Duration};
+
+use broker::Broker;
+use runtime::{
+    Component, ExposeSecret, Failure, Lifecycle, Reader, Run, SecretString, instance_name,
+    settings::{BROKER_URL, NOTIFIER_CALL_TIMEOUT_SECONDS, NOTIFIER_MAX_IN_FLIGHT},
+};
+use store::Store;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{Channel, address_share::AddressShares, claimer, gate::Gate, intake, recorder, retrier};
+
+/// How much longer than a call's time limit a claim lasts.
+const CLAIM_MARGIN: Duration = Duration::from_secs(30);
+
+/// How a worker works.
+#[derive(Debug)]
+pub struct Config {
+    database_url: SecretString,
+    broker_url: SecretString,
+    max_in_flight: usize,
+    call_timeout: Duration,
+}
+
+impl Config {
+    /// Reads the settings that every notifier has; `None` if any is wrong.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        let database_url = reader.secret(&runtime::settings::DATABASE_URL);
+        let broker_url = reader.secret(&BROKER_URL);
+        let max_in_flight = reader.number(&NOTIFIER_MAX_IN_FLIGHT, 1..=10_000);
+        let call_timeout = reader.seconds(&NOTIFIER_CALL_TIMEOUT_SECONDS, 1..=300);
+        Some(Self {
+            database_url: database_url?,
+            broker_url: broker_url?,
+            max_in_flight: max_in_flight?,
+            call_timeout: call_timeout?,
+        })
+    }
+
+    /// When a call is given up.
+    pub fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+}
+
+/// What the parts of a worker share.
+pub(crate) struct Worker<C> {
+    pub(crate) channel: C,
+    pub(crate) name: String,
+    pub(crate) store: Store,
+    pub(crate) database: Component,
+    pub(crate) gate: Gate,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) shares: AddressShares,
+    pub(crate) call_timeout: Duration,
+}
+
+impl<C> Worker<C> {
+    /// How long a claim lasts.
+    pub(crate) fn lease(&self) -> Duration {
+        self.call_timeout + CLAIM_MARGIN
+    }
+}
+
+/// Runs a channel's worker until it is told to stop.
+///
+/// On the way out nothing new is claimed; calls in flight end, are recorded and acknowledged; what was not claimed
+/// goes back to the broker.
+pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
+    let program = format!("notifier-{}", C::NAME);
+    let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
+    let store = Store::new(config.database_url.expose_secret(), &program, 4).map_err(|e| unavailable(&e))?;
+    let broker = Broker::new(config.broker_url.expose_secret(), &program).map_err(|e| unavailable(&e))?;
+    if run.migrate {
+        store.migrate().await.map_err(|e| unavailable(&e))?;
+    }
+    let worker = Arc::new(Worker {
+        channel,
+        name: instance_name(&program),
+        store: store.clone(),
+        database: lifecycle.health.component("database"),
+        gate: Gate::new(lifecycle.health.component("provider")),
+        slots: Arc::new(Semaphore::new(config.max_in_flight)),
+        shares: AddressShares::new(config.max_in_flight),
+        call_timeout: config.call_timeout,
+    });
+    let watched = store.clone();
+    let watch = runtime::watch(worker.database.clone(), lifecycle.clone(), move || {
+        let store = watched.clone();
+        async move { store.check().await }
+    });
+    lifecycle.spawn("watch", watch);
+
+    let (items, incoming) = mpsc::unbounded_channel();
+    let (finished, to_record) = mpsc::unbounded_channel();
+    let (retries, to_retry) = mpsc::unbounded_channel();
+    let (returned, back) = mpsc::unbounded_channel();
+    let prefetch = u16::try_from(2 * config.max_in_flight).unwrap_or(u16::MAX).max(128);
+    let queue = wire::queue_name(C::NAME);
+    let take_in = intake::take_in(broker.clone(), queue.clone(), prefetch, items, lifecycle.clone());
+    let intake = lifecycle.spawn("intake", take_in);
+    let record = recorder::record(Arc::clone(&worker), to_record, retries, returned.clone());
+    let recorder = lifecycle.spawn("recorder", record);
+    let retrier = lifecycle.spawn("retrier", retrier::send_retries(broker, queue, to_retry));
+
+    claimer::claim_until_stopped(worker, incoming, (returned, back), finished, lifecycle).await;
+    let bug = |error: tokio::task::JoinError| Failure::Bug(error.to_string());
+    recorder.await.map_err(bug)?;
+    retrier.await.map_err(bug)?;
+    if let Some(session) = intake.await.map_err(bug)? {
+        session.end().await;
+    }
+    store.close().await;
+    Ok(())
+}

@@ -1,0 +1,230 @@
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    Lifecycle, Reader, Setting, health, lifecycle,
+    settings::{self, COMMON, HEALTH_LISTEN, LOG_FORMAT, LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS},
+    telemetry::{self, LogFormat},
+};
+
+const BAD_CONFIGURATION: u8 = 64;
+const UNAVAILABLE: u8 = 69;
+const BUG: u8 = 70;
+
+/// A program: what its `--help` says, and how it reads its settings.
+pub struct Program<C> {
+    /// Its name, which is also the name of its folder in bins/.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// Its settings beside [`COMMON`].
+    pub settings: &'static [Setting],
+    /// Whether it has `--once`.
+    pub has_once: bool,
+    /// Reads its settings; `None` if any of them is wrong.
+    pub read: fn(&mut Reader) -> Option<C>,
+}
+
+/// What a program is asked to do, from its command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Do what is there, and end.
+    pub once: bool,
+    /// Bring the schema up to date first.
+    pub migrate: bool,
+}
+
+/// Why a program ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something that it needs is away, and it was not asked to wait. Exit code 69.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What should not be possible. Exit code 70.
+    #[error("{0} (this is a bug in Tocsin)")]
+    Bug(String),
+}
+
+struct Common {
+    listen: SocketAddr,
+    listen_is_default: bool,
+    log_format: LogFormat,
+    log_filter: EnvFilter,
+    shutdown_limit: Duration,
+}
+
+/// The whole life of a program, from its command line to its exit code: 0 done, 64 bad configuration, 69 something it
+/// needs is away, 70 a bug.
+pub fn start<C, F, W>(program: &Program<C>, run: F) -> ExitCode
+where
+    F: FnOnce(C, Run, Lifecycle) -> W,
+    W: Future<Output = Result<(), Failure>>,
+{
+    let mut command = command(program);
+    let arguments = command.get_matches_mut();
+    if let Some(shell) = arguments.get_one::<Shell>("completions") {
+        clap_complete::generate(*shell, &mut command, program.name, &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let (common, config) = match read(program, &arguments) {
+        Ok(read) => read,
+        Err(errors) => {
+            eprintln!("{}: the configuration is wrong:", program.name);
+            errors.iter().for_each(|error| eprintln!("  {error}"));
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    if arguments.get_flag("check-config") {
+        println!("{}: the configuration is good", program.name);
+        return ExitCode::SUCCESS;
+    }
+    let run_arguments =
+        Run { once: program.has_once && arguments.get_flag("once"), migrate: arguments.get_flag("migrate") };
+    let name = program.name;
+    telemetry::init_log(common.log_format, common.log_filter.clone());
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Unavailable(format!("threads: {error}")))
+        .and_then(|threads| {
+            let done = threads.block_on(live(name, common, |lifecycle| run(config, run_arguments, lifecycle)));
+            // A task that hangs must not keep the program from ending.
+            threads.shutdown_timeout(Duration::from_millis(100));
+            done
+        });
+    match done {
+        Ok(()) => {
+            tracing::info!(event = "stopped", program = name, "stopped");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            tracing::error!(event = "failed", program = name, %failure, "ended by an error");
+            ExitCode::from(match failure {
+                Failure::Unavailable(_) => UNAVAILABLE,
+                Failure::Bug(_) => BUG,
+            })
+        }
+    }
+}
+
+async fn live<W>(name: &'static str, common: Common, run: impl FnOnce(Lifecycle) -> W) -> Result<(), Failure>
+where
+    W: Future<Output = Result<(), Failure>>,
+{
+    let metrics = telemetry::init_metrics().map_err(|error| Failure::Bug(error.to_string()))?;
+    let (lifecycle, mut panics) = Lifecycle::new();
+    let listener = listen(&common).await?;
+    let address = listener.local_addr().map_err(|error| Failure::Unavailable(error.to_string()))?;
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(event = "started", program = name, version, health = %address, pid = std::process::id(), "started");
+    let served = health::serve(listener, name, lifecycle.health.clone(), metrics);
+    tokio::select! {
+        done = run(lifecycle.clone()) => done,
+        end = lifecycle::watch_signals(lifecycle.stop.clone(), common.shutdown_limit) => {
+            let cause = end.map_err(|error| Failure::Unavailable(format!("signals: {error}")))?;
+            Err(Failure::Unavailable(format!("ended by {cause} before all that was in flight was done")))
+        }
+        Some(task) = panics.recv() => Err(Failure::Bug(format!("task {task} panicked"))),
+        ended = served => Err(Failure::Unavailable(format!("health endpoint: {ended:?}"))),
+    }
+}
+
+async fn listen(common: &Common) -> Result<TcpListener, Failure> {
+    health::bind(common.listen, common.listen_is_default).await.map_err(|error| {
+        let variable = HEALTH_LISTEN.variable();
+        Failure::Unavailable(format!("{variable}: can't listen on {}: {error}; choose another", common.listen))
+    })
+}
+
+fn read<C>(program: &Program<C>, arguments: &ArgMatches) -> Result<(Common, C), Vec<String>> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .collect();
+    let mut reader = Reader::new(arguments.get_one::<PathBuf>("config").map(PathBuf::as_path), environment);
+    let common = common(&mut reader);
+    let config = (program.read)(&mut reader);
+    let errors = reader.into_errors();
+    match (common, config) {
+        (Some(common), Some(config)) if errors.is_empty() => Ok((common, config)),
+        _ => Err(errors),
+    }
+}
+
+fn common(reader: &mut Reader) -> Option<Common> {
+    let listen = reader.text(&HEALTH_LISTEN).and_then(|text| {
+        let address = text.parse::<SocketAddr>();
+        if address.is_err() {
+            reader.wrong(&HEALTH_LISTEN, "must be an address and a port such as 127.0.0.1:9464 or [::]:9464");
+        }
+        address.ok()
+    });
+    let log_format = reader.one_of(&LOG_FORMAT, &[("json", LogFormat::Json), ("human", LogFormat::Human)]);
+    let log_filter = reader.text(&LOG_LEVEL).and_then(|text| {
+        let filter = EnvFilter::try_new(&text);
+        if filter.is_err() {
+            reader.wrong(&LOG_LEVEL, "must be error, warn, info, debug, trace, or a filter such as info,lapin=debug");
+        }
+        filter.ok()
+    });
+    let shutdown_limit = reader.seconds(&SHUTDOWN_TIMEOUT_SECONDS, 1..=600);
+    let listen = listen?;
+    Some(Common {
+        listen,
+        listen_is_default: Some(listen.to_string().as_str()) == HEALTH_LISTEN.default,
+        log_format: log_format?,
+        log_filter: log_filter?,
+        shutdown_limit: shutdown_limit?,
+    })
+}
+
+fn command<C>(program: &Program<C>) -> Command {
+    let mut command = Command::new(program.name)
+        .about(program.about)
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help(settings_help(program.settings))
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("A TOML file with settings; the environment wins over it"),
+        )
+        .arg(flag("check-config", "Say whether the configuration is good, and end"))
+        .arg(flag("migrate", "Bring the database's schema up to date before anything else"))
+        .arg(
+            Arg::new("completions")
+                .long("completions")
+                .value_name("SHELL")
+                .value_parser(value_parser!(Shell))
+                .help("Print the completions for a shell, and end"),
+        );
+    if program.has_once {
+        command = command.arg(flag("once", "Do what there is to do now, and end"));
+    }
+    command
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn settings_help(own: &[Setting]) -> String {
+    let mut help = String::from(
+        "Settings, from the environment or a TOML file (TOCSIN_DATABASE__URL is url in its section [database]):\n",
+    );
+    for setting in settings::ALL.iter().filter(|s| COMMON.iter().chain(own).any(|mine| mine.key == s.key)) {
+        let default = match setting.default {
+            None => "required".to_owned(),
+            Some("") => "not set".to_owned(),
+            Some(default) => format!("default {default}"),
+        };
+        help.push_str(&format!("\n  {}\n      {} ({default})", setting.variable(), setting.help));
+    }
+    help.push_str("\n\nExit codes: 0 done, 64 bad configuration, 69 something that it needs is away, 70 a bug.");
+    help
+}

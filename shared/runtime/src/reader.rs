@@ -1,0 +1,219 @@
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::Path, str::FromStr, time::Duration};
+
+use config::{Config, Environment, File};
+use secrecy::SecretString;
+
+use crate::settings::{self, Setting};
+
+/// Reads settings and collects everything that is wrong with them, so that it can be said all at once.
+pub struct Reader {
+    values: Config,
+    errors: Vec<String>,
+}
+
+impl Reader {
+    /// Takes a TOML file, if one is given, and then the environment.
+    pub(crate) fn new(file: Option<&Path>, environment: BTreeMap<String, String>) -> Self {
+        let mut errors = Vec::new();
+        let ours: BTreeMap<_, _> = environment.into_iter().filter(|(name, _)| name.starts_with("TOCSIN_")).collect();
+        for name in ours.keys() {
+            if !settings::ALL.iter().any(|setting| setting.variable() == *name) {
+                errors.push(format!("{name}: no such setting{}", meant(name)));
+            }
+        }
+        let environment = Environment::with_prefix("TOCSIN")
+            .prefix_separator("_")
+            .separator("__")
+            .source(Some(ours.into_iter().collect()));
+        let mut from_file = Config::default();
+        if let Some(path) = file {
+            match Config::builder().add_source(File::from(path).required(true)).build() {
+                Ok(read) => from_file = read,
+                Err(error) => errors.push(format!("{}: {error}", path.display())),
+            }
+        }
+        errors.extend(unknown_keys(&from_file));
+        let values = Config::builder().add_source(from_file).add_source(environment).build().unwrap_or_else(|error| {
+            errors.push(error.to_string());
+            Config::default()
+        });
+        Self { values, errors }
+    }
+
+    /// Everything that was wrong.
+    pub(crate) fn into_errors(self) -> Vec<String> {
+        self.errors
+    }
+
+    /// Says that a setting is wrong.
+    pub fn wrong(&mut self, setting: &Setting, problem: impl Display) {
+        self.errors.push(format!("{} ({}): {problem}", setting.variable(), setting.key));
+    }
+
+    /// A text that must not be empty.
+    pub fn text(&mut self, setting: &Setting) -> Option<String> {
+        match self.optional_text(setting) {
+            Some(text) => Some(text),
+            None => {
+                self.wrong(setting, format!("is required: {}", setting.help));
+                None
+            }
+        }
+    }
+
+    /// A text, or none where it is empty.
+    pub fn optional_text(&mut self, setting: &Setting) -> Option<String> {
+        let text = match self.values.get_string(setting.key) {
+            Ok(text) => text,
+            Err(config::ConfigError::NotFound(_)) => setting.default.unwrap_or_default().to_owned(),
+            Err(error) => {
+                self.wrong(setting, error);
+                return None;
+            }
+        };
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    /// A text that is never shown.
+    pub fn secret(&mut self, setting: &Setting) -> Option<SecretString> {
+        self.text(setting).map(SecretString::from)
+    }
+
+    /// A whole number within bounds.
+    pub fn number<T>(&mut self, setting: &Setting, bounds: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let text = self.text(setting)?;
+        match text.parse() {
+            Ok(number) if bounds.contains(&number) => Some(number),
+            _ => {
+                let problem = format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
+                self.wrong(setting, problem);
+                None
+            }
+        }
+    }
+
+    /// A time in whole seconds, within bounds.
+    pub fn seconds(&mut self, setting: &Setting, bounds: RangeInclusive<u64>) -> Option<Duration> {
+        self.number(setting, bounds).map(Duration::from_secs)
+    }
+
+    /// An absolute http or https URL.
+    pub fn url(&mut self, setting: &Setting) -> Option<String> {
+        let text = self.text(setting)?;
+        self.checked_url(setting, text)
+    }
+
+    /// An absolute http or https URL, or none where it is empty.
+    pub fn optional_url(&mut self, setting: &Setting) -> Option<Option<String>> {
+        match self.optional_text(setting) {
+            None => Some(None),
+            Some(text) => self.checked_url(setting, text).map(Some),
+        }
+    }
+
+    fn checked_url(&mut self, setting: &Setting, text: String) -> Option<String> {
+        match url::Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(text),
+            _ => {
+                self.wrong(setting, "must be an absolute http or https URL");
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub fn one_of<T: Copy>(&mut self, setting: &Setting, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(setting)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.wrong(setting, format!("must be {}", words.join(" or ")));
+        }
+        found
+    }
+}
+
+fn meant(name: &str) -> String {
+    let distance = |setting: &Setting| strsim::damerau_levenshtein(name, &setting.variable());
+    settings::ALL
+        .iter()
+        .min_by_key(|setting| distance(setting))
+        .filter(|setting| distance(setting) <= 4)
+        .map_or_else(|| "; --help lists them".to_owned(), |setting| format!("; is {} meant?", setting.variable()))
+}
+
+fn unknown_keys(file: &Config) -> Vec<String> {
+    let sections: BTreeMap<String, config::Value> = file.clone().try_deserialize().unwrap_or_default();
+    let mut errors = Vec::new();
+    for (section, value) in sections {
+        match value.into_table() {
+            Ok(table) => errors.extend(
+                table
+                    .keys()
+                    .map(|key| format!("{section}.{key}"))
+                    .filter(|key| !settings::ALL.iter().any(|setting| setting.key == *key))
+                    .map(|key| format!("{key}: no such setting; --help lists them")),
+            ),
+            Err(_) => errors.push(format!("{section}: no such setting; settings stand in sections such as [database]")),
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{DATABASE_URL, HEALTH_LISTEN, LOG_FORMAT, SQS_QUEUE_URL, SQS_RECEIVERS, TWILIO_BASE_URL};
+
+    fn reader(pairs: &[(&str, &str)]) -> Reader {
+        Reader::new(None, pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn all_errors_are_collected() {
+        let mut reader = reader(&[
+            ("TOCSIN_DATABSE__URL", "x"),
+            ("TOCSIN_SQS__RECEIVERS", "many"),
+            ("TOCSIN_TWILIO__BASE_URL", "api.twilio.com"),
+            ("TOCSIN_LOG__FORMAT", "xml"),
+        ]);
+        assert!(reader.text(&DATABASE_URL).is_none());
+        assert!(reader.number(&SQS_RECEIVERS, 1..=100).is_none());
+        assert!(reader.url(&TWILIO_BASE_URL).is_none());
+        assert!(reader.one_of(&LOG_FORMAT, &[("json", 1), ("human", 2)]).is_none());
+        let errors = reader.into_errors();
+        for words in [
+            "TOCSIN_DATABSE__URL: no such setting; is TOCSIN_DATABASE__URL meant?",
+            "TOCSIN_DATABASE__URL (database.url): is required",
+            "TOCSIN_SQS__RECEIVERS (sqs.receivers): must be a whole number from 1 to 100",
+            "TOCSIN_TWILIO__BASE_URL (twilio.base_url): must be an absolute http",
+            "TOCSIN_LOG__FORMAT (log.format): must be json or human",
+        ] {
+            assert!(errors.iter().any(|error| error.starts_with(words)), "{words}: {errors:#?}");
+        }
+        assert_eq!(errors.len(), 5, "{errors:#?}");
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_default() {
+        let file = std::env::temp_dir().join(format!("tocsin-reader-{}.toml", std::process::id()));
+        std::fs::write(&file, "[sqs]\nqueue_url = \"http://file/\"\nreceivers = 3\n[helth]\nlisten = 1\n").unwrap();
+        let environment = [("TOCSIN_SQS__QUEUE_URL".to_owned(), "http://environment/".to_owned())];
+        let mut reader = Reader::new(Some(&file), environment.into());
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(reader.url(&SQS_QUEUE_URL).as_deref(), Some("http://environment/"));
+        assert_eq!(reader.number(&SQS_RECEIVERS, 1..=100), Some(3));
+        assert_eq!(reader.text(&HEALTH_LISTEN).as_deref(), Some("127.0.0.1:9464"));
+        assert_eq!(reader.into_errors(), ["helth.listen: no such setting; --help lists them"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_an_error() {
+        let errors = Reader::new(Some(Path::new("/nonexistent.toml")), BTreeMap::new()).into_errors();
+        assert!(errors[0].contains("/nonexistent.toml"), "{errors:?}");
+    }
+}

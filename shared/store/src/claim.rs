@@ -1,0 +1,227 @@
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use domain::{NotificationId, OnUnknown};
+use jiff::Timestamp;
+use jiff_sqlx::Timestamp as SqlTimestamp;
+use sqlx::{Row, postgres::PgRow};
+
+use crate::{Error, Result, Store};
+
+/// What a worker asks for.
+#[derive(Debug)]
+pub struct ClaimRequest<'a> {
+    /// The worker's channel: an id of another one is not claimed.
+    pub channel: &'a str,
+    /// The worker's name and the claim's number, for the history: no other claim has both.
+    pub worker: &'a str,
+    /// Whom it would call.
+    pub ids: &'a [NotificationId],
+    /// How long the claim lasts: the call's time limit and then some.
+    pub lease: Duration,
+    /// A property to read along, so that a change of it is seen at the very next claim.
+    pub property: Option<&'a str>,
+}
+
+/// A notification that this worker, and no other, may call now.
+#[derive(Debug)]
+pub struct Claim {
+    /// Which.
+    pub id: NotificationId,
+    /// The claim's number: the record must show it.
+    pub fence: i32,
+    /// Its process's name.
+    pub process: String,
+    /// The process's run.
+    pub run: i32,
+    /// Calls that cost an attempt, so far.
+    pub attempts: u16,
+    /// How many of those there may be.
+    pub max_attempts: u16,
+    /// What to do when nobody can tell.
+    pub on_unknown: OnUnknown,
+    /// When the request wanted it.
+    pub scheduled_at: Timestamp,
+    /// Whom, where the channel has addresses.
+    pub address: Option<String>,
+    /// The channel's further keys.
+    pub options: BTreeMap<String, String>,
+}
+
+/// A notification whose max-age was over when it was to be claimed. It has failed.
+#[derive(Debug)]
+pub struct Expired {
+    /// Which.
+    pub id: NotificationId,
+}
+
+/// What a worker got.
+#[derive(Debug)]
+pub struct ClaimBatch {
+    /// The database's time of the claim.
+    pub now: Timestamp,
+    /// The property that was asked for, if it exists.
+    pub property: Option<serde_json::Value>,
+    /// May be called now.
+    pub claims: Vec<Claim>,
+    /// Too old.
+    pub expired: Vec<Expired>,
+}
+
+// The guard stands in the update itself: a state that was read before the lock was had lets a claim pass after a
+// stop. A wake-up that is late enough already is left as it is, since an update that touches no index is cheap.
+const CLAIM: &str = "
+WITH claimed AS (
+    UPDATE notification n SET
+        state = (CASE WHEN n.expires_at <= tocsin_now() THEN 'failed' ELSE 'sending' END)::notification_state,
+        fence = n.fence + CASE WHEN n.expires_at <= tocsin_now() THEN 0 ELSE 1 END,
+        wake_at = CASE
+            WHEN n.expires_at <= tocsin_now() THEN NULL
+            WHEN n.wake_at BETWEEN tocsin_now() + $4 * interval '1 second'
+                AND tocsin_now() + ($4 + 60) * interval '1 second' THEN n.wake_at
+            ELSE tocsin_now() + $4 * interval '1 second'
+        END,
+        claimed_at = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_at ELSE tocsin_now() END,
+        claimed_by = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_by ELSE $3 END,
+        finished_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
+        reason = CASE WHEN n.expires_at <= tocsin_now() THEN 'max-age was over before it could be sent' END
+    FROM unnest($1::bigint[]) AS x(id)
+    WHERE n.id = x.id AND n.channel = $2 AND n.state IN ('queued', 'retrying')
+        AND (n.due_at <= tocsin_now() OR n.expires_at <= tocsin_now())
+    RETURNING n.id, n.state::text, n.fence, n.run, n.attempts, n.max_attempts, n.on_unknown_fail, n.scheduled_at,
+        n.process_id
+)
+SELECT tocsin_now() AS now, (SELECT value FROM property WHERE key = $5) AS property,
+    c.*, p.name AS process, t.address, t.options
+FROM (SELECT) AS always
+LEFT JOIN claimed c ON true
+LEFT JOIN process p ON p.id = c.process_id
+LEFT JOIN notification_content t ON t.notification_id = c.id";
+
+const RELEASE: &str = "
+UPDATE notification n SET
+    state = (CASE WHEN n.stop_requested THEN 'cancelled' ELSE 'retrying' END)::notification_state,
+    due_at = tocsin_now() + $3 * interval '1 microsecond',
+    wake_at = CASE WHEN NOT n.stop_requested THEN tocsin_now() + $4 * interval '1 microsecond' END,
+    finished_at = CASE WHEN n.stop_requested THEN tocsin_now() END,
+    reason = CASE WHEN n.stop_requested THEN 'stopped before it was sent' END
+FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
+WHERE n.id = x.id AND n.fence = x.fence AND n.state = 'sending'";
+
+const ABANDON: &str = "
+UPDATE notification n SET
+    state = (CASE WHEN n.stop_requested THEN 'cancelled' ELSE 'retrying' END)::notification_state,
+    wake_at = CASE WHEN NOT n.stop_requested THEN tocsin_now() + $3 * interval '1 microsecond' END,
+    finished_at = CASE WHEN n.stop_requested THEN tocsin_now() END,
+    reason = CASE WHEN n.stop_requested THEN 'stopped before it was sent' END
+FROM unnest($1::bigint[]) AS x(id)
+WHERE n.id = x.id AND n.claimed_by = $2 AND n.state = 'sending'";
+
+const WAITING: &str = "
+SELECT n.id, n.due_at FROM unnest($1::bigint[]) AS x(id) JOIN notification n ON n.id = x.id
+WHERE n.state IN ('queued', 'retrying')";
+
+/// How long a worker that released may take to claim again, before the activator publishes once more.
+const RELEASED_GRACE: Duration = Duration::from_secs(60);
+
+impl Store {
+    /// Claims what may be called now, and fails what is too old. What is not due, not queued, or held by another
+    /// worker is left alone, and is not in the answer.
+    pub async fn notifications_claim(&self, request: ClaimRequest<'_>) -> Result<ClaimBatch> {
+        let ids = sorted(request.ids);
+        let sent = Instant::now();
+        let rows = self
+            .fetch_all(|| {
+                let query = sqlx::query(CLAIM).bind(&ids).bind(request.channel).bind(request.worker);
+                query.bind(request.lease.as_secs_f64()).bind(request.property)
+            })
+            .await?;
+        let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let now = first.try_get::<SqlTimestamp, _>("now")?.to_jiff();
+        self.clock.learn(sent, now);
+        let mut batch =
+            ClaimBatch { now, property: first.try_get("property")?, claims: Vec::new(), expired: Vec::new() };
+        for row in &rows {
+            match row.try_get::<Option<&str>, _>("state")? {
+                None => {}
+                Some("sending") => batch.claims.push(claim(row)?),
+                Some(_) => batch.expired.push(Expired { id: NotificationId(row.try_get("id")?) }),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Gives claims back without a call; they may be claimed again after `delay`. With no delay the caller is
+    /// expected to do that itself; otherwise the activator publishes them again.
+    pub async fn notifications_release(&self, claims: &[(NotificationId, i32)], delay: Duration) -> Result<()> {
+        let mut claims = claims.to_vec();
+        claims.sort_unstable();
+        let wake = if delay.is_zero() { RELEASED_GRACE } else { delay };
+        let ids: Vec<_> = claims.iter().map(|(id, _)| id.0).collect();
+        let fences: Vec<_> = claims.iter().map(|(_, fence)| *fence).collect();
+        self.execute(|| {
+            let query = sqlx::query(RELEASE).bind(&ids).bind(&fences);
+            query.bind(delay.as_micros() as f64).bind(wake.as_micros() as f64)
+        })
+        .await
+    }
+
+    /// Gives back what a claim may have got whose answer was lost. `worker` is the name that the claim was made with,
+    /// which no other claim has.
+    pub async fn claim_abandon(&self, worker: &str, ids: &[NotificationId]) -> Result<()> {
+        let ids = sorted(ids);
+        let grace = RELEASED_GRACE.as_micros() as f64;
+        self.execute(|| sqlx::query(ABANDON).bind(&ids).bind(worker).bind(grace)).await
+    }
+
+    /// Of these the ones that are waiting to be claimed, and when they may be.
+    pub async fn notifications_waiting(&self, ids: &[NotificationId]) -> Result<Vec<(NotificationId, Timestamp)>> {
+        let ids = sorted(ids);
+        let rows = self.fetch_all(|| sqlx::query(WAITING).bind(&ids)).await?;
+        let waiting =
+            |row: &PgRow| Ok((NotificationId(row.try_get("id")?), row.try_get::<SqlTimestamp, _>("due_at")?.to_jiff()));
+        rows.iter().map(waiting).collect()
+    }
+}
+
+/// In the order in which every statement locks rows, each once.
+pub(crate) fn sorted(ids: &[NotificationId]) -> Vec<i64> {
+    let mut ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn claim(row: &PgRow) -> Result<Claim> {
+    let id: i64 = row.try_get("id")?;
+    let count = |column: &'static str| -> Result<u16> {
+        let count: i16 = row.try_get(column)?;
+        u16::try_from(count).map_err(|error| Error::Row {
+            table: "notification",
+            column,
+            id,
+            problem: error.to_string(),
+        })
+    };
+    let options: Option<serde_json::Value> = row.try_get("options")?;
+    let options = options.map_or_else(|| Ok(BTreeMap::new()), serde_json::from_value).map_err(|error| Error::Row {
+        table: "notification_content",
+        column: "options",
+        id,
+        problem: error.to_string(),
+    })?;
+    Ok(Claim {
+        id: NotificationId(id),
+        fence: row.try_get("fence")?,
+        process: row.try_get("process")?,
+        run: row.try_get("run")?,
+        attempts: count("attempts")?,
+        max_attempts: count("max_attempts")?,
+        on_unknown: if row.try_get("on_unknown_fail")? { OnUnknown::Fail } else { OnUnknown::Retry },
+        scheduled_at: row.try_get::<SqlTimestamp, _>("scheduled_at")?.to_jiff(),
+        address: row.try_get("address")?,
+        options,
+    })
+}

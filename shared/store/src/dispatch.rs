@@ -1,0 +1,249 @@
+use std::time::{Duration, Instant};
+
+use domain::{NotificationId, Organisation, State};
+use jiff::Timestamp;
+use jiff_sqlx::Timestamp as SqlTimestamp;
+use sqlx::{Row, postgres::PgRow};
+
+use crate::{Error, Result, Store, claim::sorted, record::state};
+
+/// A notification that an activator has taken to publish it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Which, and under which claim it was seen.
+    pub publication: Publication,
+    /// Where it goes.
+    pub channel: String,
+    /// Whose it is.
+    pub organisation: Organisation,
+    /// When the worker may claim it.
+    pub due_at: Timestamp,
+}
+
+/// A publication, as the activator refers to it afterwards: if a worker claimed the notification meanwhile, its fence
+/// is another, and nothing is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Publication {
+    /// Which notification.
+    pub id: NotificationId,
+    /// Its fence at the time.
+    pub fence: i32,
+}
+
+/// What an activator got.
+#[derive(Debug)]
+pub struct DueBatch {
+    /// The database's time.
+    pub now: Timestamp,
+    /// To be published.
+    pub due: Vec<Due>,
+    /// Claims of workers that have run out; nothing was changed yet.
+    pub claims_run_out: Vec<NotificationId>,
+    /// When the first of those wakes that this batch did not look at.
+    pub next_wake: Option<Timestamp>,
+}
+
+/// A notification whose worker never said what came of its call.
+#[derive(Debug)]
+pub struct ExpiredClaim {
+    /// Which.
+    pub id: NotificationId,
+    /// Who had it.
+    pub worker: Option<String>,
+    /// Where it stands now.
+    pub state: State,
+}
+
+/// A message that nobody could take.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// The queue that gave it up.
+    pub queue: String,
+    /// Why, as the broker says it: `rejected`, `delivery_limit`, `expired`, `maxlen`.
+    pub reason: String,
+    /// The notifications that it names, if it can be read.
+    pub ids: Vec<NotificationId>,
+    /// Its body as it was.
+    pub body: Vec<u8>,
+}
+
+// Locked rows are passed over, so that activators share the work. Each channel has its own limit, so that a backlog
+// of one starves no other. `FOR UPDATE` sees the newest state, and the update asks again.
+const CLAIM_DUE: &str = "
+WITH due AS MATERIALIZED (
+    SELECT d.* FROM unnest($1::text[]) AS c(channel) CROSS JOIN LATERAL (
+        SELECT n.id, n.state, n.wake_at FROM notification n
+        WHERE n.channel = c.channel AND n.wake_at IS NOT NULL AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
+        ORDER BY n.wake_at, n.id LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    ) d
+), published AS (
+    UPDATE notification n SET
+        state = CASE WHEN n.state = 'scheduled' THEN 'queued' ELSE n.state END,
+        wake_at = greatest(n.due_at, tocsin_now()) + interval '60 seconds',
+        reason = NULL
+    FROM due WHERE n.id = due.id AND n.state IN ('scheduled', 'queued', 'retrying')
+        AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
+    RETURNING n.id, n.fence, n.channel, n.organisation, n.due_at
+), next AS (
+    SELECT min(w.wake_at) AS wake_at FROM unnest($1::text[]) AS c(channel) CROSS JOIN LATERAL (
+        SELECT n.wake_at FROM notification n
+        WHERE n.channel = c.channel AND n.wake_at IS NOT NULL AND n.wake_at > tocsin_now() + $3 * interval '1 microsecond'
+        ORDER BY n.wake_at LIMIT 1
+    ) w
+)
+SELECT tocsin_now() AS now, next.wake_at AS next_wake, found.*
+FROM next LEFT JOIN (
+    SELECT id, fence, channel, organisation, due_at FROM published
+    UNION ALL
+    SELECT id, NULL, NULL, NULL, NULL FROM due WHERE state = 'sending' AND wake_at <= tocsin_now()
+) found ON true";
+
+// A notification is not published again within the hour after the broker has confirmed it: a backlog must not be fed
+// to itself.
+const MARK_CONFIRMED: &str = "
+UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour'
+FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
+WHERE n.id = x.id AND n.fence = x.fence AND n.state IN ('queued', 'retrying')";
+
+const MARK_RETURNED: &str = "
+UPDATE notification n SET
+    state = CASE WHEN n.state = 'queued' THEN 'scheduled' ELSE n.state END,
+    wake_at = tocsin_now() + least(60, 2 ^ n.returns) * interval '1 second',
+    returns = least(n.returns + 1, 100),
+    reason = $3
+FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
+WHERE n.id = x.id AND n.fence = x.fence AND n.state IN ('queued', 'retrying')";
+
+const MARK_UNCONFIRMED: &str = "
+UPDATE notification n SET wake_at = tocsin_now()
+FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
+WHERE n.id = x.id AND n.fence = x.fence AND n.state IN ('queued', 'retrying')";
+
+const EXPIRE_CLAIMS: &str = "
+WITH lost AS (
+    UPDATE notification n SET
+        state = (CASE
+            WHEN n.stop_requested THEN 'cancelled'
+            WHEN n.on_unknown_fail OR n.attempts + 1 >= n.max_attempts THEN 'failed'
+            ELSE 'retrying'
+        END)::notification_state,
+        attempts = n.attempts + 1,
+        due_at = tocsin_now(),
+        wake_at = CASE
+            WHEN NOT (n.stop_requested OR n.on_unknown_fail OR n.attempts + 1 >= n.max_attempts) THEN tocsin_now()
+        END,
+        finished_at = CASE
+            WHEN n.stop_requested OR n.on_unknown_fail OR n.attempts + 1 >= n.max_attempts THEN tocsin_now()
+        END,
+        reason = CASE
+            WHEN n.stop_requested THEN 'stopped while it was being sent'
+            WHEN n.on_unknown_fail THEN 'nobody can tell whether it was sent, and on-unknown is fail'
+            WHEN n.attempts + 1 >= n.max_attempts THEN 'all ' || n.max_attempts || ' attempts failed'
+        END
+    FROM unnest($1::bigint[]) AS x(id)
+    WHERE n.id = x.id AND n.state = 'sending' AND n.wake_at <= tocsin_now()
+    RETURNING n.id, n.fence, n.claimed_at, n.claimed_by, n.state
+), history AS (
+    INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome, detail, worker)
+    SELECT id, fence, claimed_at, tocsin_now(), 'unknown',
+        'the worker did not say in time what came of the call: it died, hung or was cut off', claimed_by
+    FROM lost
+)
+SELECT id, state::text, claimed_by FROM lost";
+
+const DEAD_LETTERS_ADD: &str = "
+WITH stored AS (
+    INSERT INTO dead_letter (received_at, queue, reason, notification_ids, body)
+    VALUES (tocsin_now(), $1, $2, $3, $4)
+)
+UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now())
+FROM unnest($3::bigint[]) AS x(id) WHERE n.id = x.id AND n.state IN ('queued', 'retrying')";
+
+impl Store {
+    /// Takes what wakes within `ahead` from now, at most `limit` of each channel, to publish it.
+    pub async fn due_claim(&self, channels: &[&str], limit: i64, ahead: Duration) -> Result<DueBatch> {
+        let sent = Instant::now();
+        let rows =
+            self.fetch_all(|| sqlx::query(CLAIM_DUE).bind(channels).bind(limit).bind(ahead.as_micros() as f64)).await?;
+        let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let now = first.try_get::<SqlTimestamp, _>("now")?.to_jiff();
+        self.clock.learn(sent, now);
+        let next_wake = first.try_get::<Option<SqlTimestamp>, _>("next_wake")?.map(|time| time.to_jiff());
+        let mut batch = DueBatch { now, due: Vec::new(), claims_run_out: Vec::new(), next_wake };
+        for row in &rows {
+            let Some(id) = row.try_get::<Option<i64>, _>("id")? else { continue };
+            match row.try_get::<Option<i32>, _>("fence")? {
+                Some(fence) => batch.due.push(due(row, Publication { id: NotificationId(id), fence })?),
+                None => batch.claims_run_out.push(NotificationId(id)),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The broker has them for sure: do not publish them again for an hour.
+    pub async fn publications_confirmed(&self, publications: &[Publication]) -> Result<()> {
+        self.mark(MARK_CONFIRMED, publications, None).await
+    }
+
+    /// The broker would not take them, for this reason: back to scheduled, each time for longer.
+    pub async fn publications_returned(&self, publications: &[Publication], reason: &str) -> Result<()> {
+        self.mark(MARK_RETURNED, publications, Some(reason)).await
+    }
+
+    /// Nobody knows whether the broker has them: publish them again as soon as possible.
+    pub async fn publications_unconfirmed(&self, publications: &[Publication]) -> Result<()> {
+        self.mark(MARK_UNCONFIRMED, publications, None).await
+    }
+
+    async fn mark(&self, statement: &'static str, publications: &[Publication], reason: Option<&str>) -> Result<()> {
+        let mut publications = publications.to_vec();
+        publications.sort_unstable();
+        self.execute(|| {
+            let query = sqlx::query(statement)
+                .bind(publications.iter().map(|p| p.id.0).collect::<Vec<_>>())
+                .bind(publications.iter().map(|p| p.fence).collect::<Vec<_>>());
+            if reason.is_some() { query.bind(reason) } else { query }
+        })
+        .await
+    }
+
+    /// Marks the calls of claims that have run out as unknown, and decides by that what becomes of them.
+    pub async fn claims_expire(&self, ids: &[NotificationId]) -> Result<Vec<ExpiredClaim>> {
+        let ids = sorted(ids);
+        let rows = self.fetch_all(|| sqlx::query(EXPIRE_CLAIMS).bind(&ids)).await?;
+        let expired = |row: &PgRow| {
+            Ok(ExpiredClaim {
+                id: NotificationId(row.try_get("id")?),
+                worker: row.try_get("claimed_by")?,
+                state: state(row)?,
+            })
+        };
+        rows.iter().map(expired).collect()
+    }
+
+    /// Keeps a message that nobody could take, and wakes the unfinished notifications that it names.
+    pub async fn dead_letter_add(&self, letter: &DeadLetter) -> Result<()> {
+        let ids = sorted(&letter.ids);
+        self.execute(|| {
+            let query = sqlx::query(DEAD_LETTERS_ADD).bind(&letter.queue).bind(&letter.reason).bind(&ids);
+            query.bind(&letter.body)
+        })
+        .await
+    }
+}
+
+fn due(row: &PgRow, publication: Publication) -> Result<Due> {
+    let organisation: &str = row.try_get("organisation")?;
+    Ok(Due {
+        publication,
+        channel: row.try_get("channel")?,
+        organisation: Organisation::parse(organisation).map_err(|error| Error::Row {
+            table: "notification",
+            column: "organisation",
+            id: publication.id.0,
+            problem: error.to_string(),
+        })?,
+        due_at: row.try_get::<SqlTimestamp, _>("due_at")?.to_jiff(),
+    })
+}

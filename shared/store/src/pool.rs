@@ -1,0 +1,205 @@
+use std::{
+    ops::{Deref, DerefMut},
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    PgConnection, PgPool, Postgres, Row,
+    migrate::Migrator,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    query::Query,
+};
+use tokio::time::timeout;
+
+use crate::{DatabaseClock, Disposition, Error, Result};
+
+static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+
+/// The channel of the hint that something is due soon.
+pub(crate) const DUE_HINT: &str = "tocsin_due";
+
+/// A little more than Postgres's own limit on a statement.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+const CONFLICT_TRIES: u32 = 5;
+
+/// Postgres, as Tocsin uses it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) pool: PgPool,
+    pub(crate) clock: Arc<DatabaseClock>,
+}
+
+impl Store {
+    /// Prepares connections, but makes none yet: a database that is away shows when it is needed.
+    ///
+    /// `program` is what `pg_stat_activity` calls these connections.
+    pub fn new(url: &str, program: &str, max_connections: u32) -> Result<Self> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| Error::Url)?
+            .application_name(program)
+            .statement_cache_capacity(64)
+            .options([
+                ("statement_timeout", "30s"),
+                ("lock_timeout", "1s"),
+                ("idle_in_transaction_session_timeout", "15s"),
+                // Every statement here finds its rows by an index, in id order. On tables without statistics the
+                // planner would rather hash or sort, which is slow and locks rows in no order.
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                ("enable_bitmapscan", "off"),
+                ("jit", "off"),
+                // A plan that was cached while the tables were empty would be kept when they are not.
+                ("plan_cache_mode", "force_custom_plan"),
+            ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            // Connecting takes too long for a claim whose call must begin within 100 ms.
+            .min_connections(max_connections.min(2))
+            .acquire_timeout(Duration::from_secs(5))
+            .idle_timeout(Duration::from_secs(600))
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        Ok(Self { pool, clock: Arc::default() })
+    }
+
+    /// Runs statements on a connection, within a time limit, and once more if they were in somebody's way (SQLSTATE
+    /// 40). The connection comes back with the result, or not at all.
+    pub(crate) async fn run<T, W>(&self, statements: impl Fn(Lent) -> W) -> Result<T>
+    where
+        W: Future<Output = Result<(Lent, T)>>,
+    {
+        let mut tries = 1;
+        loop {
+            let lent = Lent(Some(self.pool.acquire().await?));
+            match timeout(PATIENCE, statements(lent)).await {
+                Err(_) => return Err(Error::Silence),
+                Ok(Err(error)) if error.disposition() == Disposition::Conflict && tries < CONFLICT_TRIES => tries += 1,
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok((lent, done))) => {
+                    lent.give_back();
+                    return Ok(done);
+                }
+            }
+        }
+    }
+
+    /// Runs one statement and answers its rows.
+    pub(crate) async fn fetch_all<'q>(&self, statement: impl Fn() -> Statement<'q>) -> Result<Vec<PgRow>> {
+        self.run(|mut lent| {
+            let statement = statement();
+            async move {
+                let rows = statement.fetch_all(&mut *lent).await?;
+                Ok((lent, rows))
+            }
+        })
+        .await
+    }
+
+    /// Runs one statement.
+    pub(crate) async fn execute<'q>(&self, statement: impl Fn() -> Statement<'q>) -> Result<()> {
+        self.fetch_all(statement).await.map(drop)
+    }
+
+    /// The database's time, as last seen.
+    pub fn clock(&self) -> &DatabaseClock {
+        &self.clock
+    }
+
+    /// Brings the schema up to date. Safe to run by several programs at once.
+    pub async fn migrate(&self) -> Result<()> {
+        Ok(MIGRATOR.run(&self.pool).await?)
+    }
+
+    /// Asks whether Postgres answers and has every migration that this program knows, and learns its time.
+    pub async fn check(&self) -> Result<()> {
+        let newest = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let sent = Instant::now();
+        let asked = self.fetch_all(|| {
+            let query = sqlx::query(
+                "SELECT tocsin_now() AS now,
+                     EXISTS (SELECT FROM _sqlx_migrations WHERE version = $1 AND success) AS applied",
+            );
+            query.bind(newest)
+        });
+        let rows = match asked.await {
+            // Neither the function nor the table is there before the first migration.
+            Err(Error::Database(sqlx::Error::Database(error)))
+                if matches!(error.code().as_deref(), Some("42P01" | "42883")) =>
+            {
+                return Err(Error::SchemaOutdated(newest));
+            }
+            other => other?,
+        };
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        self.clock.learn(sent, row.try_get::<jiff_sqlx::Timestamp, _>("now")?.to_jiff());
+        if row.try_get("applied")? { Ok(()) } else { Err(Error::SchemaOutdated(newest)) }
+    }
+
+    /// Listens for hints that something is due soon. The listener connects again by itself; a hint may be lost, and
+    /// must not be relied on.
+    pub async fn listen_for_due_hints(&self) -> Result<DueHints> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(DUE_HINT).await?;
+        Ok(DueHints(listener))
+    }
+
+    /// Tells every activator that something is due soon.
+    pub async fn hint_due(&self) -> Result<()> {
+        self.execute(|| sqlx::query("SELECT pg_notify($1, '')").bind(DUE_HINT)).await
+    }
+
+    /// Closes the connections in good order.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A statement and its arguments.
+pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// A connection that is being used. If it is dropped instead of given back, after an error, a time limit or a
+/// cancelled task, it is closed: whatever was under way on it, such as a transaction, ends with it, and nobody finds
+/// it half-used.
+pub(crate) struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Lent {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
+    }
+}
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.0.as_ref().expect("only its end takes the connection")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("only its end takes the connection")
+    }
+}
+
+/// Hints that something is due soon.
+pub struct DueHints(PgListener);
+
+impl DueHints {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Result<()> {
+        self.0.recv().await?;
+        Ok(())
+    }
+}

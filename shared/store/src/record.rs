@@ -1,0 +1,153 @@
+use std::time::Duration;
+
+use domain::{NotificationId, Outcome, RetryWay, State};
+use jiff::Timestamp;
+use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
+use sqlx::Row;
+
+use crate::{Result, Store};
+
+/// How long after its time a retry that the broker was to bring back is published again.
+const RETRY_GRACE: Duration = Duration::from_secs(30);
+
+/// What came of a call, and what is to become of the notification by `domain::after_attempt`.
+#[derive(Debug, Clone)]
+pub struct AttemptResult {
+    /// Which notification.
+    pub id: NotificationId,
+    /// The number of the claim under which it was called.
+    pub fence: i32,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What is to become of it, unless it was stopped.
+    pub state: State,
+    /// Who brings it back, if it is to be tried again.
+    pub retry: Option<RetryWay>,
+    /// When the call began, by the database's clock.
+    pub started_at: Timestamp,
+    /// When the answer was there, by the database's clock.
+    pub finished_at: Timestamp,
+    /// The provider's id of what it accepted.
+    pub provider_id: Option<String>,
+    /// What the provider said, without addresses.
+    pub detail: Option<String>,
+}
+
+/// What was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Which notification.
+    pub id: NotificationId,
+    /// The claim's number.
+    pub fence: i32,
+    /// Where it stands now.
+    pub state: State,
+    /// When the next call may begin, if there is to be one.
+    pub due_at: Timestamp,
+}
+
+const RECORD: &str = "
+WITH x AS MATERIALIZED (
+    SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::text[], $6::float8[], $7::float8[],
+            $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
+        AS x(id, fence, outcome, cost, state, delay, grace, started_at, finished_at, provider_id, detail)
+), recorded AS (
+    UPDATE notification n SET
+        state = (CASE
+            WHEN n.stop_requested AND x.outcome NOT IN ('delivered', 'permanent') THEN 'cancelled' ELSE x.state
+        END)::notification_state,
+        attempts = n.attempts + x.cost,
+        returns = 0,
+        due_at = CASE
+            WHEN x.state = 'retrying' AND NOT n.stop_requested THEN tocsin_now() + x.delay * interval '1 second'
+            ELSE n.due_at
+        END,
+        wake_at = CASE
+            WHEN x.state = 'retrying' AND NOT n.stop_requested
+            THEN tocsin_now() + (x.delay + x.grace) * interval '1 second'
+        END,
+        finished_at = CASE WHEN x.state <> 'retrying' OR n.stop_requested THEN tocsin_now() END,
+        reason = CASE
+            WHEN n.stop_requested AND x.outcome NOT IN ('delivered', 'permanent')
+            THEN 'stopped while it was being sent'
+            WHEN x.outcome = 'permanent' THEN coalesce(x.detail, 'the provider refused it for good')
+            WHEN x.state = 'failed' AND x.outcome = 'unknown' AND n.on_unknown_fail
+            THEN 'nobody can tell whether it was sent, and on-unknown is fail'
+            WHEN x.state = 'failed' THEN 'all ' || n.max_attempts || ' attempts failed'
+        END
+    FROM x WHERE n.id = x.id AND n.fence = x.fence AND n.state = 'sending'
+    RETURNING n.id, n.fence, n.state, n.due_at, x.started_at, x.finished_at, x.outcome, x.provider_id, x.detail,
+        n.claimed_by
+), history AS (
+    INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome, provider_id, detail, worker)
+    SELECT id, fence, started_at, finished_at, outcome, provider_id, detail, claimed_by FROM recorded
+)
+SELECT id, fence, state::text, due_at FROM recorded";
+
+const RECORD_LATE: &str = "
+UPDATE attempt a SET late_outcome = x.outcome, late_provider_id = x.provider_id
+FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) AS x(id, fence, outcome, provider_id)
+WHERE a.notification_id = x.id AND a.number = x.fence AND a.outcome = 'unknown' AND x.outcome <> 'unknown'";
+
+impl Store {
+    /// Records what came of calls, with their history. A result whose claim was lost meanwhile is not in the answer:
+    /// it changes no state, and is for [`Self::attempts_record_late`].
+    pub async fn attempts_record(&self, results: &[AttemptResult]) -> Result<Vec<Recorded>> {
+        let mut results: Vec<&AttemptResult> = results.iter().collect();
+        results.sort_unstable_by_key(|result| result.id);
+        let delays = results.iter().map(|r| r.retry.map_or(0.0, |way| way.delay().as_secs_f64()));
+        let graces = results.iter().map(|r| match r.retry {
+            Some(RetryWay::Tier(_)) => RETRY_GRACE.as_secs_f64(),
+            Some(RetryWay::Clock(_)) | None => 0.0,
+        });
+        let (delays, graces): (Vec<f64>, Vec<f64>) = (delays.collect(), graces.collect());
+        let rows = self
+            .fetch_all(|| {
+                sqlx::query(RECORD)
+                    .bind(results.iter().map(|r| r.id.0).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.fence).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.outcome.as_str()).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| i16::from(r.outcome.costs_an_attempt())).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.state.as_str()).collect::<Vec<_>>())
+                    .bind(&delays)
+                    .bind(&graces)
+                    .bind(results.iter().map(|r| r.started_at.to_sqlx()).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.finished_at.to_sqlx()).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.provider_id.as_deref()).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.detail.as_deref()).collect::<Vec<_>>())
+            })
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Recorded {
+                    id: NotificationId(row.try_get("id")?),
+                    fence: row.try_get("fence")?,
+                    state: state(row)?,
+                    due_at: row.try_get::<SqlTimestamp, _>("due_at")?.to_jiff(),
+                })
+            })
+            .collect()
+    }
+
+    /// Adds answers that came after their claim had run out to the history.
+    pub async fn attempts_record_late(&self, late: &[AttemptResult]) -> Result<()> {
+        self.execute(|| {
+            sqlx::query(RECORD_LATE)
+                .bind(late.iter().map(|r| r.id.0).collect::<Vec<_>>())
+                .bind(late.iter().map(|r| r.fence).collect::<Vec<_>>())
+                .bind(late.iter().map(|r| r.outcome.as_str()).collect::<Vec<_>>())
+                .bind(late.iter().map(|r| r.provider_id.as_deref()).collect::<Vec<_>>())
+        })
+        .await
+    }
+}
+
+pub(crate) fn state(row: &sqlx::postgres::PgRow) -> Result<State> {
+    let name: &str = row.try_get("state")?;
+    name.parse().map_err(|error: domain::UnknownState| crate::Error::Row {
+        table: "notification",
+        column: "state",
+        id: row.try_get("id").unwrap_or_default(),
+        problem: error.to_string(),
+    })
+}

@@ -1,0 +1,315 @@
+use std::collections::BTreeMap;
+
+use domain::{Action, OnUnknown, Organisation, ProcessName, Request};
+use jiff_sqlx::ToSqlx;
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+
+use crate::{Result, Store, pool::Statement};
+
+/// A request as it was received, read or not.
+#[derive(Debug, Clone)]
+pub struct ReceivedRequest {
+    /// What tells it from every other of its source, such as the SQS MessageId.
+    pub message_id: String,
+    /// The bytes as they came.
+    pub body: Vec<u8>,
+    /// What it asks, or why it was refused.
+    pub parsed: std::result::Result<Request, RejectedRequest>,
+}
+
+/// A request that can't be carried out.
+#[derive(Debug, Clone)]
+pub struct RejectedRequest {
+    /// The process that it named, if that could be read.
+    pub process: Option<ProcessName>,
+    /// `[{"field": .., "message": ..}]`, every reason.
+    pub reasons: serde_json::Value,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestOutcome {
+    /// It took effect.
+    Accepted,
+    /// There was nothing to do: a start while active, or a stop of nothing.
+    Ignored,
+    /// It was refused.
+    Rejected,
+    /// It had been applied before, and changed nothing now.
+    Duplicate,
+}
+
+impl RequestOutcome {
+    /// The name in the database, in logs and in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// What came of a request, with what the log wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestResult {
+    /// What came of it.
+    pub outcome: RequestOutcome,
+    /// The run that a start began.
+    pub run: Option<i32>,
+    /// The notifications that a start made or a stop cancelled.
+    pub notifications: i64,
+    /// One of its notifications is due within two seconds.
+    pub due_soon: bool,
+}
+
+const APPLY: &str = "
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::bytea[])
+        AS x(n, message_id, process_name, action, reasons, body)
+), judged AS MATERIALIZED (
+    SELECT i.*, p.id AS process_id,
+        CASE
+            WHEN i.reasons IS NOT NULL THEN 'rejected'
+            WHEN i.action = 'start' AND EXISTS (
+                SELECT FROM notification n
+                WHERE n.process_id = p.id AND n.wake_at IS NOT NULL AND n.state = 'scheduled'
+            ) THEN 'ignored'
+            WHEN i.action = 'stop' AND NOT EXISTS (
+                SELECT FROM notification n WHERE n.process_id = p.id AND n.wake_at IS NOT NULL
+            ) THEN 'ignored'
+            ELSE 'accepted'
+        END AS outcome
+    FROM input i
+    LEFT JOIN process p ON p.organisation = $2 AND p.name = i.process_name
+), recorded AS (
+    INSERT INTO request (source, message_id, received_at, process_id, process_name, action, outcome, reasons, run, body)
+    SELECT $1, j.message_id, tocsin_now(), j.process_id, j.process_name, j.action, j.outcome,
+        CASE
+            WHEN j.outcome = 'rejected' THEN j.reasons
+            WHEN j.outcome = 'ignored' AND j.action = 'start' THEN
+                '[{\"field\": \"process-id\", \"message\": \"is active already\"}]'::jsonb
+            WHEN j.outcome = 'ignored' THEN
+                '[{\"field\": \"process-id\", \"message\": \"has nothing to stop\"}]'::jsonb
+        END,
+        CASE WHEN j.outcome = 'accepted' AND j.action = 'start' THEN p.run + 1 END,
+        j.body
+    FROM judged j LEFT JOIN process p ON p.id = j.process_id
+    ORDER BY j.n
+    ON CONFLICT (source, message_id) DO NOTHING
+    RETURNING id, message_id
+), fresh AS MATERIALIZED (
+    SELECT DISTINCT ON (j.message_id) j.n, j.process_id, j.action, j.outcome, r.id AS request_id
+    FROM recorded r JOIN judged j USING (message_id)
+    ORDER BY j.message_id, j.n
+), started AS (
+    UPDATE process p SET run = p.run + 1
+    FROM fresh f WHERE p.id = f.process_id AND f.outcome = 'accepted' AND f.action = 'start'
+    RETURNING p.id, p.run
+), stopping AS MATERIALIZED (
+    SELECT n.id FROM notification n
+    WHERE n.wake_at IS NOT NULL AND n.process_id IN (
+        SELECT process_id FROM fresh WHERE outcome = 'accepted' AND action = 'stop'
+    )
+    ORDER BY n.id FOR UPDATE
+), stopped AS (
+    UPDATE notification n SET
+        state = CASE WHEN n.state = 'sending' THEN n.state ELSE 'cancelled' END,
+        stop_requested = n.stop_requested OR n.state = 'sending',
+        wake_at = CASE WHEN n.state = 'sending' THEN n.wake_at END,
+        finished_at = CASE WHEN n.state = 'sending' THEN NULL ELSE tocsin_now() END,
+        reason = CASE WHEN n.state = 'sending' THEN n.reason ELSE 'stopped by request ' || f.request_id END
+    FROM stopping s, fresh f
+    WHERE n.id = s.id AND n.wake_at IS NOT NULL
+        AND f.process_id = n.process_id AND f.outcome = 'accepted' AND f.action = 'stop'
+    RETURNING n.process_id
+), made AS MATERIALIZED (
+    SELECT nextval('notification_id_seq') AS id, f.n, f.process_id, f.request_id, s.run,
+        x.channel, x.at, x.max_attempts, x.max_age, x.on_unknown_fail, x.address, x.options
+    FROM unnest($9::int[], $10::text[], $11::timestamptz[], $12::smallint[], $13::float8[], $14::bool[],
+            $15::text[], $16::jsonb[]) WITH ORDINALITY
+        AS x(n, channel, at, max_attempts, max_age, on_unknown_fail, address, options, position)
+    JOIN fresh f ON f.n = x.n
+    JOIN started s ON s.id = f.process_id
+    ORDER BY x.position
+), inserted AS (
+    INSERT INTO notification (id, process_id, request_id, run, organisation, channel, scheduled_at, due_at, wake_at,
+        accepted_at, expires_at, max_attempts, on_unknown_fail)
+    SELECT id, process_id, request_id, run, $2, channel, at, at, at, tocsin_now(),
+        greatest(at, tocsin_now()) + make_interval(secs => max_age), max_attempts, on_unknown_fail
+    FROM made
+), contents AS (
+    INSERT INTO notification_content (notification_id, address, options) SELECT id, address, options FROM made
+)
+SELECT f.n, f.outcome, s.run, coalesce(m.made, t.stopped, 0) AS notifications, coalesce(m.due_soon, false) AS due_soon
+FROM fresh f
+LEFT JOIN started s ON s.id = f.process_id AND f.action = 'start' AND f.outcome = 'accepted'
+LEFT JOIN (
+    SELECT n, count(*) AS made, bool_or(at <= tocsin_now() + interval '2 seconds') AS due_soon FROM made GROUP BY n
+) m ON m.n = f.n
+LEFT JOIN (SELECT process_id, count(*) AS stopped FROM stopped GROUP BY process_id) t
+    ON t.process_id = f.process_id AND f.action = 'stop'";
+
+/// A batch as Postgres takes it, column by column.
+struct Batch<'a> {
+    source: &'a str,
+    organisation: &'a Organisation,
+    requests: &'a [ReceivedRequest],
+    processes: Vec<Option<&'a str>>,
+    actions: Vec<Option<&'a str>>,
+    reasons: Vec<Option<serde_json::Value>>,
+    /// The processes that a valid request names, in the order in which everybody locks them.
+    named: Vec<&'a str>,
+    starting: Vec<&'a str>,
+    notifications: NotificationColumns,
+}
+
+#[derive(Default)]
+struct NotificationColumns {
+    request: Vec<i32>,
+    channel: Vec<&'static str>,
+    at: Vec<jiff_sqlx::Timestamp>,
+    max_attempts: Vec<i16>,
+    max_age: Vec<f64>,
+    on_unknown_fail: Vec<bool>,
+    address: Vec<Option<String>>,
+    options: Vec<sqlx::types::Json<BTreeMap<&'static str, String>>>,
+}
+
+impl NotificationColumns {
+    fn push(&mut self, request: i32, notification: &domain::NewNotification) {
+        self.request.push(request);
+        self.channel.push(notification.channel.name);
+        self.at.push(notification.at.to_sqlx());
+        self.max_attempts.push(i16::try_from(notification.max_attempts).unwrap_or(i16::MAX));
+        self.max_age.push(notification.max_age.as_secs_f64());
+        self.on_unknown_fail.push(notification.on_unknown == OnUnknown::Fail);
+        self.address.push(notification.address.clone());
+        self.options.push(sqlx::types::Json(notification.options.clone()));
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn new(source: &'a str, organisation: &'a Organisation, requests: &'a [ReceivedRequest]) -> Self {
+        let mut batch = Self {
+            source,
+            organisation,
+            requests,
+            processes: Vec::new(),
+            actions: Vec::new(),
+            reasons: Vec::new(),
+            named: Vec::new(),
+            starting: Vec::new(),
+            notifications: NotificationColumns::default(),
+        };
+        for (n, request) in (0i32..).zip(requests) {
+            let (process, action, reasons) = match &request.parsed {
+                Ok(Request { process, action }) => {
+                    batch.named.push(process.as_str());
+                    if let Action::Start(notifications) = action {
+                        batch.starting.push(process.as_str());
+                        notifications.iter().for_each(|notification| batch.notifications.push(n, notification));
+                    }
+                    (Some(process.as_str()), Some(action.as_str()), None)
+                }
+                Err(rejected) => {
+                    (rejected.process.as_ref().map(ProcessName::as_str), None, Some(rejected.reasons.clone()))
+                }
+            };
+            batch.processes.push(process);
+            batch.actions.push(action);
+            batch.reasons.push(reasons);
+        }
+        batch.named.sort_unstable();
+        batch.starting.sort_unstable();
+        batch
+    }
+
+    /// Three statements in a transaction, since each sees only what had been committed when it began: the lock comes
+    /// first, then a look at what the last holder of the lock left behind.
+    async fn apply(&self, connection: &mut PgConnection) -> Result<Vec<PgRow>> {
+        let mut transaction = connection.begin().await?;
+        if !self.starting.is_empty() {
+            sqlx::query(
+                "INSERT INTO process (organisation, name) SELECT $1, name FROM unnest($2::text[]) AS x(name)
+                 ON CONFLICT (organisation, name) DO NOTHING",
+            )
+            .bind(self.organisation.as_str())
+            .bind(&self.starting)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        if !self.named.is_empty() {
+            sqlx::query("SELECT FROM process WHERE organisation = $1 AND name = ANY($2) ORDER BY name FOR UPDATE")
+                .bind(self.organisation.as_str())
+                .bind(&self.named)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let rows = self.statement().fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    }
+
+    fn statement(&self) -> Statement<'_> {
+        let notifications = &self.notifications;
+        sqlx::query(APPLY)
+            .bind(self.source)
+            .bind(self.organisation.as_str())
+            .bind((0i32..).zip(self.requests).map(|(n, _)| n).collect::<Vec<_>>())
+            .bind(self.requests.iter().map(|r| r.message_id.as_str()).collect::<Vec<_>>())
+            .bind(&self.processes)
+            .bind(&self.actions)
+            .bind(&self.reasons)
+            .bind(self.requests.iter().map(|r| r.body.as_slice()).collect::<Vec<_>>())
+            .bind(&notifications.request)
+            .bind(&notifications.channel)
+            .bind(&notifications.at)
+            .bind(&notifications.max_attempts)
+            .bind(&notifications.max_age)
+            .bind(&notifications.on_unknown_fail)
+            .bind(&notifications.address)
+            .bind(&notifications.options)
+    }
+}
+
+impl Store {
+    /// Records requests and carries them out, all or none, and answers what came of each, in their order.
+    ///
+    /// `source` names the queue. No process may stand twice among the requests: a stop would not see the start that
+    /// stands beside it.
+    pub async fn requests_apply(
+        &self,
+        source: &str,
+        organisation: &Organisation,
+        requests: &[ReceivedRequest],
+    ) -> Result<Vec<RequestResult>> {
+        let batch = Batch::new(source, organisation, requests);
+        let batch = &batch;
+        let rows = self
+            .run(|mut lent| async move {
+                let rows = batch.apply(&mut lent).await?;
+                Ok((lent, rows))
+            })
+            .await?;
+        let duplicate =
+            RequestResult { outcome: RequestOutcome::Duplicate, run: None, notifications: 0, due_soon: false };
+        let mut results = vec![duplicate; requests.len()];
+        for row in rows {
+            let outcome = match row.try_get("outcome")? {
+                "accepted" => RequestOutcome::Accepted,
+                "ignored" => RequestOutcome::Ignored,
+                _ => RequestOutcome::Rejected,
+            };
+            let n = usize::try_from(row.try_get::<i32, _>("n")?).unwrap_or_default();
+            results[n] = RequestResult {
+                outcome,
+                run: row.try_get("run")?,
+                notifications: row.try_get("notifications")?,
+                due_soon: row.try_get("due_soon")?,
+            };
+        }
+        Ok(results)
+    }
+}

@@ -1,0 +1,118 @@
+use domain::Organisation;
+use serde_json::json;
+use store::{Disposition, Error, ReceivedRequest, RequestOutcome, RequestResult, Store};
+
+use crate::fresh;
+
+pub(crate) fn request(message_id: &str, process: &str, action: &str) -> ReceivedRequest {
+    let notification = json!({"channel": "phone", "at": 4_000_000_000u64, "phone-number": "+3851111111"});
+    let body = json!({"process-id": process, "action": action, "notifications": [notification]}).to_string();
+    let parsed = Ok(wire::parse_request(body.as_bytes()).unwrap());
+    ReceivedRequest { message_id: message_id.to_owned(), body: body.into(), parsed }
+}
+
+async fn apply(store: &Store, requests: &[ReceivedRequest]) -> Vec<RequestResult> {
+    store.requests_apply("queue", &Organisation::default(), requests).await.unwrap()
+}
+
+async fn outcome(store: &Store, message_id: &str, process: &str, action: &str) -> RequestOutcome {
+    apply(store, &[request(message_id, process, action)]).await.remove(0).outcome
+}
+
+#[tokio::test]
+async fn a_redelivered_message_is_applied_once_and_never_revives_a_finished_process() {
+    let (database, store) = fresh().await;
+    assert_eq!(outcome(&store, "1", "p", "start").await, RequestOutcome::Accepted);
+    assert_eq!(outcome(&store, "2", "p", "stop").await, RequestOutcome::Accepted);
+    assert_eq!(outcome(&store, "1", "p", "start").await, RequestOutcome::Duplicate);
+    assert_eq!(outcome(&store, "2", "p", "stop").await, RequestOutcome::Duplicate);
+    assert_eq!(database.texts("SELECT state::text FROM notification").await, ["cancelled"]);
+    assert_eq!(outcome(&store, "3", "p", "start").await, RequestOutcome::Accepted);
+    assert_eq!(outcome(&store, "2", "p", "stop").await, RequestOutcome::Duplicate, "an old stop stops nothing new");
+    assert_eq!(database.count("SELECT count(*) FROM notification WHERE state = 'scheduled'").await, 1);
+}
+
+#[tokio::test]
+async fn the_same_message_to_two_bridges_at_once_has_one_effect() {
+    let (database, store) = fresh().await;
+    for n in 0..100 {
+        let (process, message) = (format!("p{n}"), format!("m{n}"));
+        let (a, b) =
+            tokio::join!(outcome(&store, &message, &process, "start"), outcome(&store, &message, &process, "start"));
+        let accepted = [a, b].iter().filter(|o| **o == RequestOutcome::Accepted).count();
+        assert_eq!(accepted, 1);
+    }
+    assert_eq!(database.count("SELECT count(*) FROM notification").await, 100);
+}
+
+#[tokio::test]
+async fn of_a_start_and_a_stop_at_once_the_order_of_commits_decides() {
+    let (database, store) = fresh().await;
+    for n in 0..200 {
+        let (process, start, stop) = (format!("p{n}"), format!("start {n}"), format!("stop {n}"));
+        let (started, stopped) =
+            tokio::join!(outcome(&store, &start, &process, "start"), outcome(&store, &stop, &process, "stop"));
+        assert_eq!(started, RequestOutcome::Accepted);
+        let state = database
+            .texts(&format!(
+                "SELECT n.state::text FROM notification n JOIN process p ON p.id = n.process_id WHERE p.name = '{process}'"
+            ))
+            .await;
+        let expected = if stopped == RequestOutcome::Accepted { "cancelled" } else { "scheduled" };
+        assert_eq!(state, [expected]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_answers_each_request_in_its_order() {
+    let (database, store) = fresh().await;
+    apply(&store, &[request("0", "active", "start")]).await;
+    let rejected = store::RejectedRequest { process: None, reasons: json!([{"field": "", "message": "must be JSON"}]) };
+    let rejected = ReceivedRequest { message_id: "r".to_owned(), body: b"\0\xff{".to_vec(), parsed: Err(rejected) };
+    let batch = [
+        request("1", "new", "start"),
+        rejected,
+        request("2", "active", "start"),
+        request("3", "nobody", "stop"),
+        request("0", "again", "stop"),
+    ];
+    let results = apply(&store, &batch).await;
+    let outcomes: Vec<_> = results.iter().map(|result| result.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["accepted", "rejected", "ignored", "ignored", "duplicate"]);
+    assert_eq!((results[0].run, results[0].notifications), (Some(1), 1));
+    assert_eq!(database.count("SELECT count(*) FROM request WHERE body = '\\x00ff7b'").await, 1, "kept as it came");
+}
+
+#[tokio::test]
+async fn data_that_postgres_refuses_is_told_apart_from_a_database_that_is_away() {
+    let (_, store) = fresh().await;
+    let mut bad = request("1", "p", "start");
+    bad.message_id = "a\0b".to_owned();
+    let error = store.requests_apply("queue", &Organisation::default(), &[bad]).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::BadData);
+    let away = Store::new("postgres://nobody@127.0.0.1:1/nowhere", "test", 1).unwrap();
+    let error =
+        away.requests_apply("queue", &Organisation::default(), &[request("1", "p", "start")]).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Wait);
+}
+
+#[tokio::test]
+async fn check_says_what_to_do_about_an_empty_database() {
+    let (database, store) = fresh().await;
+    store.check().await.unwrap();
+    database.execute("DELETE FROM _sqlx_migrations").await;
+    assert!(matches!(store.check().await, Err(Error::SchemaOutdated(_))));
+    database.execute("DROP TABLE _sqlx_migrations").await;
+    let error = store.check().await.unwrap_err();
+    assert!(error.to_string().contains("--migrate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_hint_reaches_every_activator() {
+    let (_, store) = fresh().await;
+    let mut hints = [store.listen_for_due_hints().await.unwrap(), store.listen_for_due_hints().await.unwrap()];
+    store.hint_due().await.unwrap();
+    for hints in &mut hints {
+        tokio::time::timeout(std::time::Duration::from_secs(10), hints.next()).await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,127 @@
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use devservers::Postgres;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, migrate::Migrator, postgres::PgPoolOptions};
+
+static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+
+/// Tests of several processes make databases at once; the template is made by one of them.
+const TEMPLATE_LOCK: i64 = 7_019;
+
+/// A fresh, migrated database.
+#[derive(Debug, Clone)]
+pub struct Database {
+    url: String,
+    /// For a test's own questions, as superuser.
+    pub pool: PgPool,
+}
+
+impl Database {
+    /// On the server of all tests.
+    pub async fn create() -> Self {
+        Self::create_at(&crate::addresses().postgres_url).await
+    }
+
+    /// On a server of the test's own.
+    pub async fn create_on(postgres: &Postgres) -> Self {
+        Self::create_at(&postgres.url("postgres")).await
+    }
+
+    async fn create_at(admin_url: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mut admin = PgConnection::connect(admin_url).await.expect("the database server answers");
+        let template = make_template(&mut admin, admin_url).await;
+        let name = format!("t_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        execute(&mut admin, format!("DROP DATABASE IF EXISTS {name}")).await;
+        execute(&mut admin, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        let url = sibling(admin_url, &name);
+        let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&url).expect("a good URL");
+        Self { url, pool }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Executes a statement of the test's own.
+    pub async fn execute(&self, sql: &str) {
+        let statement = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        statement.execute(&self.pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// The one number that a query gives.
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.try_count(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The one number that a query gives, where the database may be away.
+    pub async fn try_count(&self, sql: &str) -> sqlx::Result<i64> {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.pool).await
+    }
+
+    /// The rows that a query of one text column gives.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+        query.fetch_all(&self.pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Puts the database's time off by so much: everything in Tocsin believes it.
+    pub async fn shift_time(&self, interval: &str) {
+        let body = format!("SELECT now() + interval '{interval}'");
+        self.execute(&format!(
+            "CREATE OR REPLACE FUNCTION tocsin_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$ {body} $$"
+        ))
+        .await;
+    }
+
+    /// Sets the caller-id registry.
+    pub async fn set_caller_ids(&self, registry: &serde_json::Value) {
+        sqlx::query(
+            "INSERT INTO property (key, value) VALUES ('caller-id-registry', $1)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )
+        .bind(registry)
+        .execute(&self.pool)
+        .await
+        .expect("the registry is set");
+    }
+}
+
+async fn make_template(admin: &mut PgConnection, admin_url: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    MIGRATOR.iter().for_each(|migration| migration.checksum.hash(&mut hasher));
+    let name = format!("template_{:016x}", hasher.finish());
+    execute(admin, format!("SELECT pg_advisory_lock({TEMPLATE_LOCK})")).await;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+        .bind(&name)
+        .fetch_one(&mut *admin)
+        .await
+        .expect("pg_database can be read");
+    if !exists {
+        let unfinished = format!("{name}_unfinished");
+        execute(admin, format!("DROP DATABASE IF EXISTS {unfinished}")).await;
+        execute(admin, format!("CREATE DATABASE {unfinished}")).await;
+        let mut connection =
+            PgConnection::connect(&sibling(admin_url, &unfinished)).await.expect("the new database answers");
+        MIGRATOR.run(&mut connection).await.expect("the migrations run");
+        connection.close().await.expect("the connection closes");
+        execute(admin, format!("ALTER DATABASE {unfinished} RENAME TO {name}")).await;
+    }
+    execute(admin, format!("SELECT pg_advisory_unlock({TEMPLATE_LOCK})")).await;
+    name
+}
+
+async fn execute(connection: &mut PgConnection, sql: String) {
+    let statement = sqlx::raw_sql(AssertSqlSafe(sql.clone()));
+    statement.execute(connection).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+fn sibling(url: &str, database: &str) -> String {
+    let (server, _) = url.rsplit_once('/').expect("a database URL has a path");
+    format!("{server}/{database}")
+}

@@ -1,0 +1,48 @@
+//! What tests need: a fresh database and a fresh vhost for each, queues, the provider simulator, and Tocsin's programs
+//! as processes. The servers are those that `cargo xtask test` has started.
+//!
+//! Everything here panics where it can't go on, as tests do.
+
+mod arena;
+mod database;
+mod program;
+mod simulator;
+mod sqs;
+mod vhost;
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+pub use arena::Arena;
+pub use database::Database;
+pub use devservers::Signal;
+pub use program::{Program, binary};
+pub use simulator::Simulator;
+pub use sqs::Queue;
+pub use vhost::Vhost;
+
+/// Waits until `fact` gives something; panics, naming `what`, after the limit.
+pub async fn wait_for<T, W>(what: &str, limit: Duration, mut fact: impl FnMut() -> W) -> T
+where
+    W: Future<Output = Option<T>>,
+{
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = fact().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {} s: {what}", limit.as_secs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A statement of the test's own.
+pub fn raw(sql: &str) -> sqlx::RawSql {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+}
+
+pub(crate) fn addresses() -> devservers::Addresses {
+    devservers::Addresses::of_test_servers().unwrap_or_else(|error| panic!("{error:#}"))
+}

@@ -1,0 +1,478 @@
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use domain::{
+    Action, CHANNELS, Channel, DEFAULT_MAX_AGE, DEFAULT_MAX_ATTEMPTS, Field, FieldKind, NewNotification, OnUnknown,
+    PhoneNumber, ProcessName, Request,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::json::Json;
+
+/// The largest body that is read, which is the largest that SQS carries.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// The most notifications in a start.
+pub const MAX_NOTIFICATIONS: usize = 1_000;
+
+const MAX_REASONS: usize = 100;
+const MAX_MAX_AGE_SECONDS: u64 = 30 * 24 * 60 * 60;
+
+/// Why a request was rejected: every reason, and what could be read of it all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The process-id, if there was a good one.
+    pub process: Option<ProcessName>,
+    /// At least one, and not more than 101: what goes beyond is counted in the last.
+    pub reasons: Vec<Reason>,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Where: `notifications[2].at`, or empty for the request as a whole.
+    pub field: String,
+    /// What, in words for the sender. Never the value itself, which may be an address.
+    pub message: String,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
+    }
+}
+
+/// Reads a request as a sender wrote it, from SQS or HTTP.
+///
+/// Keys that the engine doesn't know are passed over; a known key that stands twice is an error, and so is U+0000
+/// anywhere, as no database text can hold it.
+pub fn parse_request(body: &[u8]) -> Result<Request, Rejection> {
+    let mut reader = Reader { reasons: Vec::new(), more: 0 };
+    let mut process = None;
+    let request = reader.body(body).and_then(|members| reader.request(members, &mut process));
+    match request {
+        Some(request) if reader.reasons.is_empty() => Ok(request),
+        _ => Err(Rejection { process, reasons: reader.finish() }),
+    }
+}
+
+type Members = Vec<(String, Json)>;
+
+struct Reader {
+    reasons: Vec<Reason>,
+    more: usize,
+}
+
+impl Reader {
+    fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        if self.reasons.len() < MAX_REASONS {
+            self.reasons.push(Reason { field: field.into(), message: message.into() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn finish(mut self) -> Vec<Reason> {
+        if self.more > 0 {
+            let message = format!("and {} more", self.more);
+            self.reasons.push(Reason { field: String::new(), message });
+        }
+        self.reasons
+    }
+
+    fn body(&mut self, body: &[u8]) -> Option<Members> {
+        if body.len() > MAX_BODY_BYTES {
+            self.wrong("", format!("must be at most {MAX_BODY_BYTES} bytes, is {}", body.len()));
+            return None;
+        }
+        if body.starts_with(b"\xEF\xBB\xBF") {
+            self.wrong("", "must not begin with a byte order mark");
+            return None;
+        }
+        let Ok(text) = std::str::from_utf8(body) else {
+            self.wrong("", "must be UTF-8");
+            return None;
+        };
+        match Json::parse(text) {
+            Ok(Json::Object(members)) => {
+                self.refuse_nul("", &members);
+                Some(members)
+            }
+            Ok(other) => {
+                self.wrong("", format!("must be a JSON object, is {}", other.kind()));
+                None
+            }
+            Err(error) => {
+                self.wrong("", format!("must be JSON: {error}"));
+                None
+            }
+        }
+    }
+
+    fn refuse_nul(&mut self, path: &str, members: &Members) {
+        for (key, value) in members {
+            let path = join(path, &printable(key));
+            if key.contains('\0') {
+                self.wrong(path.clone(), "the key must not contain U+0000");
+            }
+            self.refuse_nul_in(&path, value);
+        }
+    }
+
+    fn refuse_nul_in(&mut self, path: &str, value: &Json) {
+        match value {
+            Json::String(text) if text.contains('\0') => self.wrong(path, "must not contain U+0000"),
+            Json::Array(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.refuse_nul_in(&format!("{path}[{i}]"), item);
+                }
+            }
+            Json::Object(members) => self.refuse_nul(path, members),
+            Json::Null | Json::Bool | Json::Number(_) | Json::String(_) => {}
+        }
+    }
+
+    fn request(&mut self, mut members: Members, process: &mut Option<ProcessName>) -> Option<Request> {
+        let name = self.required_string(&mut members, "", "process-id");
+        *process = name.and_then(|name| {
+            ProcessName::parse(&name).map_err(|error| self.wrong("process-id", error.to_string())).ok()
+        });
+        let action = self.required_string(&mut members, "", "action");
+        let notifications = self.take(&mut members, "", "notifications");
+        let action = match action.as_deref() {
+            Some("stop") => Action::Stop,
+            Some("start") => Action::Start(self.notifications(notifications)?),
+            other => {
+                if other.is_some() {
+                    self.wrong("action", "must be \"start\" or \"stop\"");
+                }
+                // Most likely a start was meant, and its sender wants to know all that is wrong with it.
+                if notifications.is_some() {
+                    self.notifications(notifications);
+                }
+                return None;
+            }
+        };
+        Some(Request { process: process.clone()?, action })
+    }
+
+    fn notifications(&mut self, value: Option<Json>) -> Option<Vec<NewNotification>> {
+        let items = match value {
+            Some(Json::Array(items)) => items,
+            Some(other) => {
+                self.wrong("notifications", format!("must be an array, is {}", other.kind()));
+                return None;
+            }
+            None => {
+                self.wrong("notifications", "is required to start");
+                return None;
+            }
+        };
+        if !(1..=MAX_NOTIFICATIONS).contains(&items.len()) {
+            let message = format!("must have 1 to {MAX_NOTIFICATIONS} notifications, has {}", items.len());
+            self.wrong("notifications", message);
+            return None;
+        }
+        let read: Vec<_> = items
+            .into_iter()
+            .enumerate()
+            .map(|(i, item)| self.notification(format!("notifications[{i}]"), item))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn notification(&mut self, path: String, item: Json) -> Option<NewNotification> {
+        let Json::Object(mut members) = item else {
+            self.wrong(path, format!("must be an object, is {}", item.kind()));
+            return None;
+        };
+        let channel = self.channel(&mut members, &path);
+        let at = self.at(&mut members, &path);
+        let on_unknown = self.on_unknown(&mut members, &path);
+        let max_attempts = self.whole_number(&mut members, &path, "max-attempts", 100);
+        let max_age = self.whole_number(&mut members, &path, "max-age", MAX_MAX_AGE_SECONDS);
+        let channel = channel?;
+        let address = match &channel.address {
+            None => Some(None),
+            Some(field) => match self.field(&mut members, &path, field) {
+                Some(None) => {
+                    self.wrong(join(&path, field.key), format!("is required for channel {}", channel.name));
+                    None
+                }
+                other => other,
+            },
+        };
+        let options: Vec<_> =
+            channel.options.iter().map(|f| Some((f.key, self.field(&mut members, &path, f)?))).collect();
+        let options: BTreeMap<_, _> = options
+            .into_iter()
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect();
+        Some(NewNotification {
+            channel,
+            at: at?,
+            address: address?,
+            options,
+            on_unknown: on_unknown?,
+            max_attempts: max_attempts?.map_or(DEFAULT_MAX_ATTEMPTS, |n| u16::try_from(n).unwrap_or(u16::MAX)),
+            max_age: max_age?.map_or(DEFAULT_MAX_AGE, Duration::from_secs),
+        })
+    }
+
+    fn channel(&mut self, members: &mut Members, path: &str) -> Option<&'static Channel> {
+        let name = self.required_string(members, path, "channel")?;
+        let channel = Channel::named(&name);
+        if channel.is_none() {
+            let known: Vec<_> = CHANNELS.iter().map(|channel| channel.name).collect();
+            self.wrong(join(path, "channel"), format!("must be one of {}", known.join(", ")));
+        }
+        channel
+    }
+
+    fn at(&mut self, members: &mut Members, path: &str) -> Option<Timestamp> {
+        let field = join(path, "at");
+        let latest = Timestamp::MAX.as_second();
+        let problem = match self.take(members, path, "at") {
+            None => "is required".to_owned(),
+            Some(Json::Number(number)) => match number.as_i64() {
+                Some(seconds) if (0..=latest).contains(&seconds) => {
+                    return Timestamp::from_second(seconds).ok();
+                }
+                Some(seconds) if (latest + 1..=latest.saturating_mul(1_000)).contains(&seconds) => {
+                    "must be in seconds since 1970; this looks like milliseconds".to_owned()
+                }
+                Some(_) => format!("must be from 0 to {latest}, in the year 9999"),
+                None => "must be whole seconds since 1970".to_owned(),
+            },
+            Some(Json::String(text)) => match text.parse::<Timestamp>() {
+                Ok(at) if at >= Timestamp::UNIX_EPOCH && !text.contains('[') => return Some(at),
+                Ok(at) if at < Timestamp::UNIX_EPOCH => "must not be before 1970".to_owned(),
+                _ => "must be whole seconds since 1970, or RFC 3339 with an offset such as 2026-11-21T18:00:00+01:00"
+                    .to_owned(),
+            },
+            Some(other) => format!("must be whole seconds since 1970, is {}", other.kind()),
+        };
+        self.wrong(field, problem);
+        None
+    }
+
+    fn on_unknown(&mut self, members: &mut Members, path: &str) -> Option<OnUnknown> {
+        match self.string(members, path, "on-unknown")?.as_deref() {
+            None | Some("retry") => Some(OnUnknown::Retry),
+            Some("fail") => Some(OnUnknown::Fail),
+            Some(_) => {
+                self.wrong(join(path, "on-unknown"), "must be \"retry\" or \"fail\"");
+                None
+            }
+        }
+    }
+
+    /// A whole number from 1 to `max`: `None` if it is wrong, `Some(None)` if it is not there.
+    fn whole_number(&mut self, members: &mut Members, path: &str, key: &str, max: u64) -> Option<Option<u64>> {
+        match self.take(members, path, key) {
+            None => Some(None),
+            Some(Json::Number(number)) if number.as_u64().is_some_and(|n| (1..=max).contains(&n)) => {
+                Some(number.as_u64())
+            }
+            Some(_) => {
+                self.wrong(join(path, key), format!("must be a whole number from 1 to {max}"));
+                None
+            }
+        }
+    }
+
+    /// A channel's own key: `None` if it is wrong, `Some(None)` if it is not there.
+    fn field(&mut self, members: &mut Members, path: &str, field: &Field) -> Option<Option<String>> {
+        let Some(text) = self.string(members, path, field.key)? else { return Some(None) };
+        let problem = match field.kind {
+            FieldKind::PhoneNumber => PhoneNumber::parse(&text).err().map(|error| error.to_string()),
+            FieldKind::Url => url_problem(&text),
+            FieldKind::Text(max) => (text.chars().count() > max).then(|| format!("must be at most {max} characters")),
+        };
+        match problem {
+            None => Some(Some(text)),
+            Some(problem) => {
+                self.wrong(join(path, field.key), problem);
+                None
+            }
+        }
+    }
+
+    fn required_string(&mut self, members: &mut Members, path: &str, key: &str) -> Option<String> {
+        let value = self.string(members, path, key)?;
+        if value.is_none() {
+            self.wrong(join(path, key), "is required");
+        }
+        value
+    }
+
+    /// A string: `None` if it is something else, `Some(None)` if it is not there.
+    fn string(&mut self, members: &mut Members, path: &str, key: &str) -> Option<Option<String>> {
+        match self.take(members, path, key) {
+            None => Some(None),
+            Some(Json::String(text)) => Some(Some(text)),
+            Some(other) => {
+                self.wrong(join(path, key), format!("must be a string, is {}", other.kind()));
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, members: &mut Members, path: &str, key: &str) -> Option<Json> {
+        let first = members.iter().position(|(name, _)| name == key)?;
+        let (_, value) = members.swap_remove(first);
+        if members.iter().any(|(name, _)| name == key) {
+            self.wrong(join(path, key), "stands more than once");
+        }
+        Some(value)
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// A stranger's key, fit to stand in a message: short, and without control characters.
+fn printable(key: &str) -> String {
+    key.chars().take(40).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn url_problem(text: &str) -> Option<String> {
+    let fits = text.len() <= 2_048
+        && url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    (!fits).then(|| "must be an absolute http or https URL of at most 2048 characters".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reasons(body: &str) -> Vec<String> {
+        parse_request(body.as_bytes()).unwrap_err().reasons.iter().map(ToString::to_string).collect()
+    }
+
+    fn with_notification(notification: &str) -> String {
+        format!(r#"{{"process-id":"r","action":"start","notifications":[{notification}]}}"#)
+    }
+
+    #[test]
+    fn a_start_and_a_stop_with_a_trailing_comma() {
+        let start = with_notification(r#"{"channel":"phone","at":1555057084,"phone-number":"+3851111111","x":1,},"#);
+        let request = parse_request(start.as_bytes()).unwrap();
+        let Action::Start(notifications) = request.action else { panic!("no start") };
+        assert_eq!(notifications[0].channel.name, "phone");
+        assert_eq!(notifications[0].at, Timestamp::from_second(1_555_057_084).unwrap());
+        assert_eq!(notifications[0].address.as_deref(), Some("+3851111111"));
+        assert_eq!(notifications[0].max_attempts, DEFAULT_MAX_ATTEMPTS);
+
+        let stop = parse_request(br#"{"process-id": "restaurantname", "action": "stop",}"#).unwrap();
+        assert_eq!((stop.process.as_str(), stop.action), ("restaurantname", Action::Stop));
+    }
+
+    #[test]
+    fn notifications_of_a_stop_are_ignored() {
+        assert!(parse_request(br#"{"process-id":"r","action":"stop","notifications":[{"channel":1}]}"#).is_ok());
+    }
+
+    #[test]
+    fn every_reason_is_given() {
+        let body = r#"{"process-id":"","action":"start","notifications":[
+            {"channel":"phone","at":-1},
+            {"channel":"pigeon","at":1.5,"on-unknown":"perhaps"},
+            7,
+            {"channel":"phone","at":1555057084000,"phone-number":385,"max-attempts":0,"max-age":"1h","url":"ftp://x"}]}"#;
+        let reasons = reasons(body);
+        for (field, words) in [
+            ("process-id", "must not be empty"),
+            ("notifications[0].at", "from 0"),
+            ("notifications[0].phone-number", "is required for channel phone"),
+            ("notifications[1].channel", "must be one of phone, console"),
+            ("notifications[1].at", "whole seconds"),
+            ("notifications[1].on-unknown", "\"fail\""),
+            ("notifications[2]", "must be an object, is a number"),
+            ("notifications[3].at", "looks like milliseconds"),
+            ("notifications[3].phone-number", "must be a string, is a number"),
+            ("notifications[3].max-attempts", "from 1 to 100"),
+            ("notifications[3].max-age", "whole number"),
+            ("notifications[3].url", "absolute http"),
+        ] {
+            let found = reasons.iter().any(|r| r.starts_with(&format!("{field}: ")) && r.contains(words));
+            assert!(found, "{field} {words}: {reasons:#?}");
+        }
+        assert_eq!(reasons.len(), 12, "{reasons:#?}");
+    }
+
+    #[test]
+    fn the_good_part_of_a_rejected_request_is_kept() {
+        let rejection = parse_request(br#"{"process-id":"r","action":"dance"}"#).unwrap_err();
+        assert_eq!(rejection.process.unwrap().as_str(), "r");
+        assert_eq!(rejection.reasons[0].to_string(), "action: must be \"start\" or \"stop\"");
+        let both = reasons(r#"{"process-id":"r","action":"strt","notifications":[{"channel":"console"}]}"#);
+        assert_eq!(both, ["action: must be \"start\" or \"stop\"", "notifications[0].at: is required"]);
+    }
+
+    #[test]
+    fn bodies_that_are_no_request() {
+        for (body, words) in [
+            ("", "must be JSON"),
+            ("[]", "must be a JSON object, is an array"),
+            ("{", "must be JSON"),
+            ("\u{feff}{}", "byte order mark"),
+            ("{}", "process-id: is required"),
+            (r#"{"process-id":"a","process-id":"b","action":"stop"}"#, "process-id: stands more than once"),
+            (r#"{"process-id":"a","action":"stop","x":"\u0000"}"#, "x: must not contain U+0000"),
+            (r#"{"process-id":"a","action":"stop","x":[{"y\u0000":1}]}"#, "the key must not contain U+0000"),
+            (r#"{"process-id":"a","action":"stop","x":"\ud800"}"#, "must be JSON"),
+            (r#"{"process-id":"a","action":"start"}"#, "notifications: is required to start"),
+            (r#"{"process-id":"a","action":"start","notifications":[]}"#, "1 to 1000 notifications, has 0"),
+            (r#"{"process-id":"a","action":"start","notifications":{}}"#, "must be an array, is an object"),
+        ] {
+            assert!(reasons(body).iter().any(|r| r.contains(words)), "{body}: {:?}", reasons(body));
+        }
+        assert!(parse_request(&[b'{', 0xff, b'}']).unwrap_err().reasons[0].message.contains("UTF-8"));
+        let deep = "[".repeat(100_000);
+        assert!(reasons(&deep)[0].contains("must be JSON"));
+    }
+
+    #[test]
+    fn at_is_seconds_or_rfc_3339_with_an_offset() {
+        let at = |value: &str| {
+            let body = with_notification(&format!(r#"{{"channel":"console","at":{value}}}"#));
+            match parse_request(body.as_bytes()) {
+                Ok(Request { action: Action::Start(n), .. }) => Ok(n[0].at.as_second()),
+                Ok(_) => panic!("no start"),
+                Err(rejection) => Err(rejection.reasons[0].message.clone()),
+            }
+        };
+        assert_eq!(at("0"), Ok(0));
+        assert_eq!(at("253402207200"), Ok(253_402_207_200));
+        assert_eq!(at(r#""2026-11-21T18:00:00+01:00""#), Ok(1_795_280_400));
+        assert_eq!(at(r#""2026-11-21T17:00:00Z""#), Ok(1_795_280_400));
+        for (value, words) in [
+            ("253402300800", "milliseconds"),
+            ("1795280400000", "milliseconds"),
+            ("99999999999999999", "year 9999"),
+            ("1e400", "JSON"),
+            ("1e9", "whole seconds"),
+            ("-1", "from 0"),
+            ("true", "is a boolean"),
+            (r#""1795280400""#, "RFC 3339"),
+            (r#""2026-11-21T18:00:00""#, "RFC 3339"),
+            (r#""2026-11-21T18:00:00+01:00[Europe/Zagreb]""#, "RFC 3339"),
+            (r#""1969-12-31T23:59:59Z""#, "before 1970"),
+        ] {
+            let error = at(value).unwrap_err();
+            assert!(error.contains(words), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_reasons_are_bounded() {
+        let many = vec!["1"; 1_000].join(",");
+        let reasons = reasons(&with_notification(&many));
+        assert_eq!(reasons.len(), 101);
+        assert_eq!(reasons[100], "and 900 more");
+    }
+}

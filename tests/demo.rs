@@ -1,0 +1,35 @@
+use std::{process::Command, time::Duration};
+
+use testkit::wait_for;
+
+#[tokio::test]
+async fn the_demo_shows_calls_in_order_and_the_stopped_one_cancelled() {
+    let folder = devservers::workspace().join(format!(".dev/test/arenas/demo-{}", std::process::id()));
+    let output = folder.with_extension("log");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut demo = Command::new(testkit::binary("xtask"))
+        .args(["demo", "--exit", "--folder"])
+        .arg(&folder)
+        .stdout(std::fs::File::create(&output).unwrap())
+        .stderr(std::fs::File::options().append(true).open(&output).unwrap())
+        .spawn()
+        .unwrap();
+    let shown = || std::fs::read_to_string(&output).unwrap();
+    let status =
+        wait_for("the demo's end", Duration::from_secs(180), || std::future::ready(demo.try_wait().unwrap())).await;
+    let shown = shown();
+    assert!(status.success(), "{shown}");
+    let calls: Vec<_> =
+        shown.lines().filter_map(|line| line.split_once("is asked to call ")).map(|(_, to)| to).collect();
+    assert_eq!(
+        calls,
+        [
+            "+385911111111, answers 201",
+            "+385912222222, answers 503",
+            "+385911111112, answers 201",
+            "+385912222222, answers 201",
+        ]
+    );
+    assert_eq!(shown.matches("cancelled  stopped by request").count(), 2, "{shown}");
+    assert!(shown.contains("management"), "the addresses are told");
+}

@@ -1,0 +1,13 @@
+//! Tests of the whole: the programs run as separate processes on real servers, and are judged by what the provider
+//! simulator got and by what Postgres says, never by their logs.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod architecture;
+mod delivery;
+mod demo;
+mod operation;
+mod outages;
+mod requests;
+mod stopping;
+mod topology;

@@ -1,0 +1,69 @@
+use std::{fs, process::Command, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use devservers::{Addresses, Python, Servers, Tool, Workplace, install_missing, workspace};
+
+use crate::interrupt::Interrupt;
+
+/// Everything that must be right, in the order in which it is quickest to know what is wrong.
+pub(crate) fn run(nextest: &[String]) -> Result<()> {
+    let begin = Instant::now();
+    install_missing(|what| println!("{what}"))?;
+    let tools = Python::prepare(Tool::Checks)?;
+    let cargo = || Command::new(env!("CARGO"));
+    if nextest.is_empty() {
+        step("format", cargo().args(["fmt", "--all", "--check"]))?;
+        step("lints", cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+        // Advisories need a database from outside, which is not always to be had.
+        let deny = ["--log-level", "error", "check", "bans", "licenses", "sources"];
+        step("dependencies and licences", Command::new(tools.program("cargo-deny")).args(deny))?;
+    }
+    step("build", cargo().args(["build", "--workspace", "--bins", "--quiet"]))?;
+    with_servers(|| {
+        let mut command = Command::new(tools.program("cargo-nextest"));
+        step("tests", command.args(["nextest", "run", "--workspace"]).args(nextest))
+    })?;
+    println!("all is well, after {} s", begin.elapsed().as_secs());
+    Ok(())
+}
+
+/// Only the servers, for running single tests by hand.
+pub(crate) fn servers() -> Result<()> {
+    install_missing(|what| println!("{what}"))?;
+    let interrupt = Interrupt::catch()?;
+    with_servers(|| {
+        println!("the servers for tests are up; Ctrl-C stops them");
+        interrupt.wait();
+        Ok(())
+    })
+}
+
+fn with_servers(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let begin = Instant::now();
+    let workplace = Workplace::take(&workspace().join(".dev/test"))?;
+    // What earlier runs left: databases, vhosts, logs.
+    for name in ["arenas", "postgres", "rabbitmq", "ministack"] {
+        let dir = workplace.dir().join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        }
+    }
+    let servers = Servers::start(&workplace, false)?;
+    servers.addresses().write()?;
+    println!("── servers: started in {:.1} s", begin.elapsed().as_secs_f64());
+    let done = work();
+    fs::remove_file(Addresses::path())?;
+    servers.stop();
+    done
+}
+
+fn step(name: &str, command: &mut Command) -> Result<()> {
+    println!("── {name}");
+    let begin = Instant::now();
+    let status = command.current_dir(workspace()).status().with_context(|| name.to_owned())?;
+    if !status.success() {
+        bail!("{name}: {status}");
+    }
+    println!("── {name}: done in {:.1} s", begin.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,198 @@
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader, Read, Write},
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use devservers::{Process, Python, Servers, Signal, Tool, Workplace, free_port, install_missing, workspace};
+
+use crate::{StageArguments, events::Screen, interrupt::Interrupt};
+
+/// The programs, in the order in which they are started.
+pub(crate) const PROGRAMS: &[&str] = &["bridge", "activator", "notifier-console", "notifier-phone"];
+
+const DATABASE: &str = "tocsin";
+const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
+
+/// Everything, running.
+pub(crate) struct Stage {
+    /// Where requests are sent to.
+    pub(crate) queue_url: String,
+    /// Where the simulated providers are.
+    pub(crate) simulator_url: String,
+    pub(crate) servers: Servers,
+    pub(crate) screen: Arc<Screen>,
+    processes: Vec<(String, Process)>,
+    workplace: Workplace,
+    health: Vec<(String, u16)>,
+}
+
+/// Starts everything, plays, and stays until Ctrl-C, which stops what was started.
+pub(crate) fn run(arguments: &StageArguments, play: fn(&Stage, &Interrupt) -> Result<()>) -> Result<()> {
+    let begin = Instant::now();
+    install_missing(|what| println!("{what}"))?;
+    println!("building");
+    let build = ["build", "--workspace", "--bins", "--quiet"];
+    if !Command::new(env!("CARGO")).args(build).current_dir(workspace()).status()?.success() {
+        bail!("the build failed");
+    }
+    println!("preparing the SQS emulator's Python environment in .dev/python");
+    Python::prepare(Tool::Emulator)?;
+    let interrupt = Interrupt::catch()?;
+    println!("starting Postgres, RabbitMQ and MiniStack");
+    let mut stage = Stage::build(arguments)?;
+    stage.wait_until_ready(&interrupt)?;
+    println!("all is up after {:.1} s\n", begin.elapsed().as_secs_f64());
+    stage.print_addresses();
+    let played = play(&stage, &interrupt);
+    if played.is_ok() && !arguments.exit {
+        stage.print_invitation();
+        interrupt.wait();
+    }
+    println!("\nstopping");
+    stage.stop();
+    played
+}
+
+impl Stage {
+    fn build(arguments: &StageArguments) -> Result<Self> {
+        let scale: BTreeMap<_, _> = arguments.scale.iter().cloned().collect();
+        let workplace = Workplace::take(&workspace().join(&arguments.folder))?;
+        let servers = Servers::start(&workplace, true)?;
+        let queue_url = servers.ministack.create_fifo_queue("requests.fifo")?;
+        servers.postgres.create_database(DATABASE)?;
+        let simulator_port = free_port()?;
+        let mut stage = Self {
+            queue_url,
+            simulator_url: format!("http://127.0.0.1:{simulator_port}"),
+            servers,
+            screen: Arc::default(),
+            processes: Vec::new(),
+            workplace,
+            health: Vec::new(),
+        };
+        let listen = format!("127.0.0.1:{simulator_port}");
+        stage.start("simulator", "simulator", &["--listen", &listen], &[])?;
+        // Also the shortest way to a migrated database.
+        for program in PROGRAMS {
+            let copies = scale.get(*program).copied().unwrap_or(1);
+            for copy in 1..=copies {
+                let label = if copies == 1 { (*program).to_owned() } else { format!("{program} {copy}") };
+                let port = free_port()?;
+                let settings = stage.settings(program, port);
+                stage.start(&label, program, &["--migrate"], &settings)?;
+                stage.health.push((label, port));
+            }
+        }
+        Ok(stage)
+    }
+
+    fn settings(&self, program: &str, health_port: u16) -> Vec<(&'static str, String)> {
+        let user = format!("{program}:{program}-development");
+        vec![
+            ("TOCSIN_DATABASE__URL", self.servers.postgres.url(DATABASE)),
+            ("TOCSIN_BROKER__URL", format!("amqp://{user}@{}/tocsin", self.servers.rabbitmq.amqp())),
+            ("TOCSIN_SQS__QUEUE_URL", self.queue_url.clone()),
+            ("TOCSIN_SQS__ENDPOINT_URL", self.servers.ministack.url()),
+            ("TOCSIN_SQS__WAIT_TIME_SECONDS", "1".to_owned()),
+            ("TOCSIN_TWILIO__BASE_URL", self.simulator_url.clone()),
+            ("TOCSIN_TWILIO__ACCOUNT_SID", ACCOUNT_SID.to_owned()),
+            ("TOCSIN_TWILIO__AUTH_TOKEN", "token-development".to_owned()),
+            ("TOCSIN_TWILIO__URL", "http://demo.twilio.com/docs/voice.xml".to_owned()),
+            ("TOCSIN_HEALTH__LISTEN", format!("127.0.0.1:{health_port}")),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+        ]
+    }
+
+    fn start(
+        &mut self,
+        label: &str,
+        program: &str,
+        arguments: &[&str],
+        settings: &[(&'static str, String)],
+    ) -> Result<()> {
+        let profile_dir = std::env::current_exe()?.parent().context("xtask's folder")?.to_owned();
+        let mut command = Command::new(profile_dir.join(program));
+        command.args(arguments).env_clear().envs(settings.iter().map(|(k, v)| (k, v)));
+        let (output, output_end) = std::io::pipe()?;
+        command.stdout(output_end.try_clone()?).stderr(output_end).stdin(Stdio::null());
+        let process = self.workplace.spawn(&label.replace(' ', "-"), &mut command)?;
+        // The command holds the pipe's other end too; without it the reader ends with the process.
+        drop(command);
+        let log = File::create(self.workplace.dir().join(format!("{}.log", label.replace(' ', "-"))))?;
+        let (screen, name) = (Arc::clone(&self.screen), label.to_owned());
+        thread::spawn(move || follow(output, log, &name, &screen));
+        self.processes.push((label.to_owned(), process));
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<()> {
+        for (label, port) in &self.health {
+            let url = format!("http://127.0.0.1:{port}/health/ready");
+            let end = Instant::now() + Duration::from_secs(60);
+            while ureq::get(&url).call().is_err() {
+                if Instant::now() > end {
+                    bail!("{label} is not ready; its log is in {}", self.workplace.dir().display());
+                }
+                interrupt.pause(Duration::from_millis(50))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print_addresses(&self) {
+        let management = self.servers.rabbitmq.management_url();
+        println!("RabbitMQ management   {management}  monitoring / monitoring-development");
+        println!("Postgres              {}", self.servers.postgres.url(DATABASE));
+        println!("SQS queue             {}", self.queue_url);
+        println!("Simulated providers   {}/simulator/arrivals", self.simulator_url);
+        for (label, port) in &self.health {
+            println!("{label:<21} http://127.0.0.1:{port}/health/ready  /metrics");
+        }
+        println!("Logs                  {}/*.log\n", self.workplace.dir().display());
+    }
+
+    fn print_invitation(&self) {
+        println!("\nSend a request of your own, in another terminal:\n");
+        println!("  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1");
+        println!("  .dev/python/bin/aws --endpoint-url {} sqs send-message \\", self.servers.ministack.url());
+        println!("    --queue-url {} --message-group-id me \\", self.queue_url);
+        println!(
+            "    --message-body '{{\"process-id\": \"me\", \"action\": \"start\", \"notifications\": \
+             [{{\"channel\": \"phone\", \"at\": '$(date +%s)', \"phone-number\": \"+3851111111\"}}]}}'\n"
+        );
+        println!("Everything stays up until Ctrl-C.\n");
+    }
+
+    fn stop(self) {
+        for (_, process) in &self.processes {
+            process.signal(Signal::TERM).unwrap_or_default();
+        }
+        for (label, process) in &self.processes {
+            match process.wait(Duration::from_secs(35)) {
+                Ok(status) if status.success() => {}
+                Ok(status) => println!("{label} ended with {status}"),
+                Err(error) => println!("{label}: {error}"),
+            }
+        }
+        self.servers.stop();
+    }
+}
+
+/// Copies what a program writes to its log, and shows what a person wants to see of it.
+fn follow(output: impl Read, mut log: File, name: &str, screen: &Screen) {
+    for line in BufReader::new(output).lines() {
+        let Ok(line) = line else { return };
+        if writeln!(log, "{line}").is_err() {
+            return;
+        }
+        screen.show_log_line(name, &line);
+    }
+}
