@@ -17,7 +17,7 @@ const ONCE_WAIT: Duration = Duration::from_secs(2);
 /// Keeps what arrives in the dead-letter queue for people to see, until the program stops.
 pub(crate) async fn keep_draining(activator: Arc<Activator>) {
     let stop = &activator.lifecycle.stop;
-    let component = activator.lifecycle.health.component("dead letters");
+    let component = &activator.dead_letters;
     let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
         let draining = async {

@@ -49,6 +49,7 @@ pub(crate) struct Activator {
     pub(crate) broker: Broker,
     pub(crate) database: Component,
     pub(crate) broker_health: Component,
+    pub(crate) dead_letters: Component,
     pub(crate) bundle: usize,
     /// Something may be due earlier than was thought.
     pub(crate) hint: Notify,
@@ -60,18 +61,19 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
     let store = Store::new(config.database_url.expose_secret(), PROGRAM.name, 6).map_err(|e| unavailable(&e))?;
     let broker = Broker::new(config.broker_url.expose_secret(), PROGRAM.name).map_err(|e| unavailable(&e))?;
-    if run.migrate {
-        store.migrate().await.map_err(|e| unavailable(&e))?;
-    }
     let activator = Arc::new(Activator {
         store: store.clone(),
         broker,
         database: lifecycle.health.component("database"),
         broker_health: lifecycle.health.component("broker"),
+        dead_letters: lifecycle.health.component("dead letters"),
         bundle: config.bundle,
         hint: Notify::new(),
         lifecycle: lifecycle.clone(),
     });
+    if run.migrate {
+        store.migrate().await.map_err(|e| unavailable(&e))?;
+    }
     if run.once {
         store.check().await.map_err(|e| unavailable(&e))?;
         session::run_once(&activator).await.map_err(|e| unavailable(&e))?;

@@ -78,14 +78,15 @@ impl Bridge {
 pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
     let store = Store::new(config.database_url.expose_secret(), PROGRAM.name, 4).map_err(|e| unavailable(&e))?;
+    let (database, sqs) = (lifecycle.health.component("database"), lifecycle.health.component("sqs"));
     if run.migrate {
         store.migrate().await.map_err(|e| unavailable(&e))?;
     }
     let bridge = Arc::new(Bridge {
         queue: Queue::new(&config.queue).await,
         store: store.clone(),
-        database: lifecycle.health.component("database"),
-        sqs: lifecycle.health.component("sqs"),
+        database,
+        sqs,
         database_up: watch::Sender::new(false),
         outstanding: Outstanding::default(),
         lifecycle,

@@ -1,5 +1,5 @@
 use broker::{Backoff, Broker, Consumer, Delivery};
-use runtime::{Lifecycle, chance};
+use runtime::{Component, Lifecycle, chance};
 use tokio::{sync::mpsc, task::JoinHandle};
 use wire::Dispatch;
 
@@ -29,9 +29,9 @@ pub(crate) async fn take_in(
     queue: String,
     prefetch: u16,
     items: mpsc::UnboundedSender<Item>,
+    component: Component,
     lifecycle: Lifecycle,
 ) -> Option<EndingSession> {
-    let component = lifecycle.health.component("broker");
     let mut backoff = Backoff::default();
     while !lifecycle.stop.is_cancelled() {
         let error = match Consumer::open(&broker, &queue, prefetch).await {

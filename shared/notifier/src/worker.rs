@@ -71,6 +71,9 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
     let store = Store::new(config.database_url.expose_secret(), &program, 4).map_err(|e| unavailable(&e))?;
     let broker = Broker::new(config.broker_url.expose_secret(), &program).map_err(|e| unavailable(&e))?;
+    let health = &lifecycle.health;
+    let (database, broker_health) = (health.component("database"), health.component("broker"));
+    let gate = Gate::new(health.component("provider"));
     if run.migrate {
         store.migrate().await.map_err(|e| unavailable(&e))?;
     }
@@ -78,8 +81,8 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
         channel,
         name: instance_name(&program),
         store: store.clone(),
-        database: lifecycle.health.component("database"),
-        gate: Gate::new(lifecycle.health.component("provider")),
+        database,
+        gate,
         slots: Arc::new(Semaphore::new(config.max_in_flight)),
         shares: AddressShares::new(config.max_in_flight),
         call_timeout: config.call_timeout,
@@ -97,7 +100,7 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
     let (returned, back) = mpsc::unbounded_channel();
     let prefetch = u16::try_from(2 * config.max_in_flight).unwrap_or(u16::MAX).max(128);
     let queue = wire::queue_name(C::NAME);
-    let take_in = intake::take_in(broker.clone(), queue.clone(), prefetch, items, lifecycle.clone());
+    let take_in = intake::take_in(broker.clone(), queue.clone(), prefetch, items, broker_health, lifecycle.clone());
     let intake = lifecycle.spawn("intake", take_in);
     let record = recorder::record(Arc::clone(&worker), to_record, retries, returned.clone());
     let recorder = lifecycle.spawn("recorder", record);

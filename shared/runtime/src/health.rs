@@ -32,6 +32,11 @@ impl Health {
         component
     }
 
+    /// Whether the program has said yet what it needs. It says so all at once, before it begins anything.
+    fn has_components(&self) -> bool {
+        !self.components.lock().expect("nobody panics while holding this lock").is_empty()
+    }
+
     /// What is down, and why.
     pub fn problems(&self) -> BTreeMap<&'static str, String> {
         let components = self.components.lock().expect("nobody panics while holding this lock");
@@ -107,7 +112,9 @@ async fn live(State(served): State<Served>) -> Json<Value> {
 
 async fn ready(State(served): State<Served>) -> (StatusCode, Json<Value>) {
     let problems = served.health.problems();
-    if problems.is_empty() {
+    if !served.health.has_components() {
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "problems": {"program": "is starting"}})))
+    } else if problems.is_empty() {
         (StatusCode::OK, Json(json!({"status": "ready"})))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "problems": problems})))
