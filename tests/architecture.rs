@@ -9,17 +9,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["domain"]),
     ("broker", &[]),
     ("runtime", &[]),
+    ("sqs", &["runtime"]),
+    ("http-client", &["domain"]),
     ("notifier", &["broker", "domain", "runtime", "store", "wire"]),
+    ("twilio", &["domain", "http-client", "notifier", "runtime"]),
     ("devservers", &[]),
     ("testkit", &["devservers"]),
     ("xtask", &["devservers"]),
 ];
 
-const LIBRARIES: &[&str] = &["broker", "domain", "notifier", "runtime", "store", "wire"];
+const LIBRARIES: &[&str] =
+    &["broker", "domain", "http-client", "notifier", "runtime", "sqs", "store", "twilio", "wire"];
 
 /// Who alone may use these.
 const OWNERS: &[(&str, &[&str])] =
-    &[("sqlx", &["store", "testkit"]), ("lapin", &["broker"]), ("config", &["runtime"]), ("aws-sdk-sqs", &["bridge"])];
+    &[("sqlx", &["store", "testkit"]), ("lapin", &["broker"]), ("config", &["runtime"]), ("aws-sdk-sqs", &["sqs"])];
 
 /// What the pure crates must not know.
 const IMPURE: &[&str] = &["tokio", "sqlx", "lapin", "reqwest", "tracing", "metrics"];

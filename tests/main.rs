@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod architecture;
+mod channels;
 mod delivery;
 mod demo;
 mod operation;
+mod operators;
 mod outages;
 mod requests;
 mod stopping;

@@ -9,7 +9,7 @@ use wire::Dispatch;
 use crate::{Activator, session::Error};
 
 /// Where messages end that nobody could take, as in rabbitmq/definitions.json.
-const QUEUE: &str = "dead";
+pub(crate) const QUEUE: &str = "dead";
 
 /// How long to wait for a letter that somebody else may have got.
 const ONCE_WAIT: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use broker::Broker;
 use runtime::{
-    Component, ExposeSecret, Failure, Lifecycle, Program, Reader, Run, SecretString,
+    Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString,
     settings::{ACTIVATOR_BUNDLE, BROKER_URL, DATABASE_URL},
 };
 use store::Store;
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 pub const PROGRAM: Program<Config> = Program {
     name: "activator",
     about: "Publishes notifications that are due to RabbitMQ, and rescues what got lost on the way",
-    settings: &[BROKER_URL, ACTIVATOR_BUNDLE],
+    settings: &[&[BROKER_URL, ACTIVATOR_BUNDLE]],
     has_once: true,
     read: Config::read,
 };
@@ -61,6 +61,9 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
     let store = Store::new(config.database_url.expose_secret(), PROGRAM.name, 6).map_err(|e| unavailable(&e))?;
     let broker = Broker::new(config.broker_url.expose_secret(), PROGRAM.name).map_err(|e| unavailable(&e))?;
+    if let Some(format) = run.check {
+        return check(&store, &broker, Checks::new(format)).await;
+    }
     let activator = Arc::new(Activator {
         store: store.clone(),
         broker,
@@ -92,6 +95,14 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
     }
     store.close().await;
     Ok(())
+}
+
+async fn check(store: &Store, broker: &Broker, mut checks: Checks) -> Result<(), Failure> {
+    let schema = async { store.check().await.map(|()| "answers, and its schema is up to date".to_owned()) };
+    checks.check("database", MEND_DATABASE, schema).await;
+    let mend = "see that RabbitMQ runs, has imported rabbitmq/definitions.json, and knows the user activator";
+    checks.check("broker", mend, broker.check(&[dispatcher::EXCHANGE], &[dead_letters::QUEUE])).await;
+    checks.finish()
 }
 
 async fn listen_for_hints(activator: Arc<Activator>) {

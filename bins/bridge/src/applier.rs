@@ -7,6 +7,7 @@ use std::{
 use domain::{Action, Organisation};
 use runtime::chance;
 use serde_json::json;
+use sqs::{Message, Receipt};
 use store::{Disposition, ReceivedRequest, RejectedRequest, RequestOutcome, RequestResult};
 use tokio::{
     sync::{Notify, mpsc},
@@ -14,11 +15,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{
-    Bridge,
-    queue::{Message, Receipt},
-    waves,
-};
+use crate::{Bridge, waves};
 
 /// The most receives that are applied together.
 const RECEIVES: usize = 50;

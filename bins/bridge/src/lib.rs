@@ -5,29 +5,29 @@
 
 mod applier;
 mod outstanding;
-mod queue;
 mod receiver;
 mod waves;
 
 use std::sync::Arc;
 
 use runtime::{
-    Component, ExposeSecret, Failure, Lifecycle, Program, Reader, Run, SecretString,
-    settings::{DATABASE_URL, SQS_ENDPOINT_URL, SQS_QUEUE_URL, SQS_RECEIVERS, SQS_WAIT_TIME_SECONDS},
+    Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString,
+    settings::{DATABASE_URL, SQS_RECEIVERS},
 };
+use sqs::Queue;
 use store::Store;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
 
-use crate::{applier::Applier, outstanding::Outstanding, queue::Queue};
+use crate::{applier::Applier, outstanding::Outstanding};
 
 /// The program.
 pub const PROGRAM: Program<Config> = Program {
     name: "bridge",
     about: "Takes start and stop requests from an SQS FIFO queue into Postgres",
-    settings: &[SQS_QUEUE_URL, SQS_ENDPOINT_URL, SQS_WAIT_TIME_SECONDS, SQS_RECEIVERS],
+    settings: &[sqs::SETTINGS, &[SQS_RECEIVERS]],
     has_once: true,
     read: Config::read,
 };
@@ -35,14 +35,14 @@ pub const PROGRAM: Program<Config> = Program {
 /// How the bridge works.
 pub struct Config {
     database_url: SecretString,
-    queue: queue::Config,
+    queue: sqs::Config,
     receivers: usize,
 }
 
 impl Config {
     fn read(reader: &mut Reader) -> Option<Self> {
         let database_url = reader.secret(&DATABASE_URL);
-        let queue = queue::Config::read(reader);
+        let queue = sqs::Config::read(reader);
         let receivers = reader.number(&SQS_RECEIVERS, 1..=100);
         Some(Self { database_url: database_url?, queue: queue?, receivers: receivers? })
     }
@@ -78,12 +78,16 @@ impl Bridge {
 pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
     let store = Store::new(config.database_url.expose_secret(), PROGRAM.name, 4).map_err(|e| unavailable(&e))?;
+    let queue = Queue::new(&config.queue).await;
+    if let Some(format) = run.check {
+        return check(&store, &queue, Checks::new(format)).await;
+    }
     let (database, sqs) = (lifecycle.health.component("database"), lifecycle.health.component("sqs"));
     if run.migrate {
         store.migrate().await.map_err(|e| unavailable(&e))?;
     }
     let bridge = Arc::new(Bridge {
-        queue: Queue::new(&config.queue).await,
+        queue,
         store: store.clone(),
         database,
         sqs,
@@ -114,6 +118,15 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
     applier.await.map_err(bug)?.map_err(|e| unavailable(&e))?;
     store.close().await;
     Ok(())
+}
+
+async fn check(store: &Store, queue: &Queue, mut checks: Checks) -> Result<(), Failure> {
+    let schema = async { store.check().await.map(|()| "answers, and its schema is up to date".to_owned()) };
+    checks.check("database", MEND_DATABASE, schema).await;
+    let mend =
+        "see TOCSIN_SQS__QUEUE_URL, TOCSIN_SQS__ENDPOINT_URL, and AWS's own AWS_REGION, AWS_ACCESS_KEY_ID and so on";
+    checks.check("sqs", mend, queue.check()).await;
+    checks.finish()
 }
 
 async fn watch_database(bridge: Arc<Bridge>) {

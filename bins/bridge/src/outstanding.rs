@@ -4,7 +4,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Bridge, queue::Receipt};
+use sqs::Receipt;
+
+use crate::Bridge;
 
 /// Messages that take longer than this are kept hidden, again and again.
 const EXTEND_AFTER: Duration = Duration::from_secs(3);

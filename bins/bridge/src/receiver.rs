@@ -1,12 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use runtime::chance;
+use sqs::{Message, Problem};
 use tokio::sync::mpsc;
 
-use crate::{
-    Bridge,
-    queue::{Message, Problem},
-};
+use crate::Bridge;
 
 /// How long a receive waits when the queue is to be drained once.
 const ONCE_WAIT: Duration = Duration::from_secs(1);

@@ -9,16 +9,22 @@ pub struct Rule {
     /// Wait so long before anything else.
     #[serde(default)]
     pub delay_ms: u64,
-    /// Answer this status instead of accepting.
+    /// Answer this HTTP status or SMTP code instead of accepting.
     #[serde(default)]
     pub status: Option<u16>,
+    /// Where in an SMTP session.
+    #[serde(default)]
+    pub stage: Stage,
     /// With this Retry-After header, in seconds.
     #[serde(default)]
     pub retry_after: Option<u64>,
     /// With this Twilio error code.
     #[serde(default)]
     pub code: Option<u32>,
-    /// Accept, then break the connection without an answer.
+    /// With these words, where the provider says some.
+    #[serde(default)]
+    pub words: Option<String>,
+    /// Accept, then break the connection without an answer; of a mail, after all of it has come.
     #[serde(default)]
     pub drop: bool,
     /// Never answer.
@@ -29,9 +35,37 @@ pub struct Rule {
     pub times: Option<u64>,
 }
 
+/// A point in an SMTP session at which a rule's status is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// When a session begins, whatever the address.
+    Greeting,
+    /// At the login, whatever the address.
+    Login,
+    /// When the recipient is named.
+    #[default]
+    Recipient,
+    /// When all of the mail has come, by its first recipient.
+    End,
+}
+
 /// The rule for an address, whose times are counted down.
 pub(crate) fn rule_for(rules: &mut [Rule], address: &str) -> Rule {
-    let Some(rule) = rules.iter_mut().find(|rule| rule.times != Some(0) && fits(&rule.address, address)) else {
+    find_rule(rules, |rule| fits(&rule.address, address))
+}
+
+/// The rule for a stage of an SMTP session. Those that need no stage, such as `hang`, apply when all of the mail has
+/// come.
+pub(crate) fn rule_at(rules: &mut [Rule], stage: Stage, address: &str) -> Rule {
+    find_rule(rules, |rule| {
+        let rule_stage = if rule.status.is_some() { rule.stage } else { Stage::End };
+        rule_stage == stage && (matches!(stage, Stage::Greeting | Stage::Login) || fits(&rule.address, address))
+    })
+}
+
+fn find_rule(rules: &mut [Rule], fits: impl Fn(&Rule) -> bool) -> Rule {
+    let Some(rule) = rules.iter_mut().find(|rule| rule.times != Some(0) && fits(rule)) else {
         return Rule::default();
     };
     if let Some(times) = &mut rule.times {

@@ -3,39 +3,52 @@ use std::collections::BTreeMap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-/// What Twilio would refuse in a request for a call: HTTP status, error code and message.
-pub(crate) fn problem(
-    account_sid: &str,
-    authorization: Option<&str>,
-    form: &BTreeMap<String, String>,
-) -> Option<(u16, u32, &'static str)> {
-    if !authorized(account_sid, authorization) {
-        return Some((401, 20003, "Authenticate"));
-    }
-    let field = |name| form.get(name).map(String::as_str).unwrap_or_default();
-    if field("To").is_empty() {
-        return Some((400, 21201, "No 'To' number is specified"));
-    }
-    if !is_number(field("To")) {
-        return Some((400, 21211, "The phone number you are attempting to call is not valid."));
-    }
-    if field("From").is_empty() {
-        return Some((400, 21213, "'From' phone number is required"));
-    }
-    if !is_number(field("From")) {
-        return Some((400, 21212, "The 'From' number is not a valid phone number."));
-    }
-    let absolute = url::Url::parse(field("Url")).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-    if !absolute {
-        return Some((400, 21205, "Url is not a valid URL."));
-    }
-    if !matches!(field("Method"), "" | "GET" | "POST") {
-        return Some((400, 21403, "Invalid Method."));
-    }
-    None
+type Form = BTreeMap<String, String>;
+
+/// HTTP status, error code and message.
+type Problem = (u16, u32, &'static str);
+
+fn field<'a>(form: &'a Form, name: &str) -> &'a str {
+    form.get(name).map(String::as_str).unwrap_or_default()
 }
 
-fn authorized(account_sid: &str, authorization: Option<&str>) -> bool {
+/// What Twilio would refuse in a request for a call.
+pub(crate) fn call_problem(form: &Form) -> Option<Problem> {
+    let absolute = url::Url::parse(field(form, "Url")).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    match field(form, "To") {
+        "" => return Some((400, 21201, "No 'To' number is specified")),
+        to if !is_number(to) => {
+            return Some((400, 21211, "The phone number you are attempting to call is not valid."));
+        }
+        _ => {}
+    }
+    match field(form, "From") {
+        "" => Some((400, 21213, "'From' phone number is required")),
+        from if !is_number(from) => Some((400, 21212, "The 'From' number is not a valid phone number.")),
+        _ if !absolute => Some((400, 21205, "Url is not a valid URL.")),
+        _ if !matches!(field(form, "Method"), "" | "GET" | "POST") => Some((400, 21403, "Invalid Method.")),
+        _ => None,
+    }
+}
+
+/// What Twilio would refuse in a request for a message.
+pub(crate) fn message_problem(form: &Form) -> Option<Problem> {
+    match field(form, "To") {
+        "" => return Some((400, 21604, "A 'To' phone number is required.")),
+        to if !is_number(to) => return Some((400, 21211, "The 'To' number is not a valid phone number.")),
+        _ => {}
+    }
+    match (field(form, "From"), field(form, "Body").chars().count()) {
+        ("", _) => Some((400, 21603, "A 'From' phone number is required.")),
+        (from, _) if !is_number(from) => Some((400, 21212, "The 'From' number is not a valid phone number.")),
+        (_, 0) => Some((400, 21602, "Message body is required.")),
+        (_, 1_601..) => Some((400, 21617, "The concatenated message body exceeds the 1600 character limit")),
+        _ => None,
+    }
+}
+
+/// Whether the account and some password stand in the header.
+pub(crate) fn authorized(account_sid: &str, authorization: Option<&str>) -> bool {
     let decoded = authorization
         .and_then(|header| header.strip_prefix("Basic "))
         .and_then(|encoded| BASE64_STANDARD.decode(encoded).ok())
@@ -50,11 +63,23 @@ fn is_number(text: &str) -> bool {
 }
 
 /// An accepted call, as Twilio describes it.
-pub(crate) fn call(account_sid: &str, sid: &str, form: &BTreeMap<String, String>) -> Value {
+pub(crate) fn call(account_sid: &str, number: usize, form: &Form) -> Value {
+    let sid = format!("CA{number:032x}");
     json!({
         "sid": sid, "account_sid": account_sid, "api_version": "2010-04-01", "status": "queued",
         "direction": "outbound-api", "to": form.get("To"), "from": form.get("From"), "price_unit": "USD",
         "uri": format!("/2010-04-01/Accounts/{account_sid}/Calls/{sid}.json"),
+    })
+}
+
+/// An accepted message, as Twilio describes it.
+pub(crate) fn message(account_sid: &str, number: usize, form: &Form) -> Value {
+    let sid = format!("SM{number:032x}");
+    json!({
+        "sid": sid, "account_sid": account_sid, "api_version": "2010-04-01", "status": "queued",
+        "direction": "outbound-api", "to": form.get("To"), "from": form.get("From"), "body": form.get("Body"),
+        "num_segments": "1", "num_media": "0", "price_unit": "USD", "error_code": null, "error_message": null,
+        "uri": format!("/2010-04-01/Accounts/{account_sid}/Messages/{sid}.json"),
     })
 }
 
@@ -76,7 +101,7 @@ mod tests {
             form.extend(change.iter().map(|(k, v)| (k.to_string(), v.to_string())));
             form
         };
-        let code = |form| problem("SID", Some("Basic U0lEOlRPS0VO"), &form).map(|(_, code, _)| code);
+        let code = |form| call_problem(&form).map(|(_, code, _)| code);
         assert_eq!(code(form(&[])), None);
         assert_eq!(code(form(&[("To", "")])), Some(21201));
         assert_eq!(code(form(&[("To", "385")])), Some(21211));
@@ -84,7 +109,18 @@ mod tests {
         assert_eq!(code(form(&[("From", "x")])), Some(21212));
         assert_eq!(code(form(&[("Url", "URL")])), Some(21205));
         assert_eq!(code(form(&[("Method", "PUT")])), Some(21403));
-        assert_eq!(problem("OTHER", Some("Basic U0lEOlRPS0VO"), &form(&[])).unwrap().1, 20003);
-        assert_eq!(problem("SID", None, &form(&[])).unwrap().0, 401);
+        let code = |form| message_problem(&form).map(|(_, code, _)| code);
+        assert_eq!(code(form(&[])), Some(21602));
+        assert_eq!(code(form(&[("Body", "x")])), None);
+        assert_eq!(code(form(&[("Body", &"x".repeat(1_601))])), Some(21617));
+        assert_eq!(code(form(&[("Body", "x"), ("To", "")])), Some(21604));
+        assert_eq!(code(form(&[("Body", "x"), ("From", "")])), Some(21603));
+    }
+
+    #[test]
+    fn who_may_ask() {
+        assert!(authorized("SID", Some("Basic U0lEOlRPS0VO")));
+        assert!(!authorized("OTHER", Some("Basic U0lEOlRPS0VO")));
+        assert!(!authorized("SID", None));
     }
 }

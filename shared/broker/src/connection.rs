@@ -1,6 +1,11 @@
 use std::{result, time::Duration};
 
-use lapin::{Connection, ConnectionProperties, uri::AMQPUri};
+use lapin::{
+    Channel, Connection, ConnectionProperties, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
+    types::FieldTable,
+    uri::AMQPUri,
+};
 use tokio::time::timeout;
 
 /// Connecting, verifying and closing each take no longer than this.
@@ -59,6 +64,46 @@ impl Broker {
         let name = format!("{} {purpose}", self.program);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         in_time("connecting", Connection::connect_uri(self.uri.clone(), properties)).await
+    }
+}
+
+impl Broker {
+    /// Connects, and sees whether these exchanges and queues are there. Answers what the broker calls itself.
+    pub async fn check(&self, exchanges: &[&str], queues: &[&str]) -> Result<String> {
+        let connection = self.connect("check").await?;
+        let channel = in_time("opening a channel", connection.create_channel()).await?;
+        verify_exchanges(&channel, exchanges).await?;
+        for queue in queues {
+            verify_queue(&channel, queue).await?;
+        }
+        close(&connection).await;
+        let count = exchanges.len() + queues.len();
+        Ok(format!("answers, and has the {count} exchanges and queues that this program uses"))
+    }
+}
+
+/// An error if one of them is missing. Passive, so that nothing is declared here.
+pub(crate) async fn verify_exchanges(channel: &Channel, exchanges: &[&str]) -> Result<()> {
+    for exchange in exchanges {
+        let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        let declare = channel.exchange_declare((*exchange).into(), ExchangeKind::Topic, options, FieldTable::default());
+        in_time("verifying an exchange", declare).await.map_err(|error| missing("exchange", exchange, error))?;
+    }
+    Ok(())
+}
+
+/// How many messages it has, or an error if it is missing.
+pub(crate) async fn verify_queue(channel: &Channel, queue: &str) -> Result<u32> {
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    let declare = channel.queue_declare(queue.into(), options, FieldTable::default());
+    let declared = in_time("verifying a queue", declare).await.map_err(|error| missing("queue", queue, error))?;
+    Ok(declared.message_count())
+}
+
+fn missing(kind: &'static str, name: &str, error: Error) -> Error {
+    match error {
+        Error::Amqp(source) if source.is_amqp_soft_error() => Error::Missing { kind, name: name.to_owned(), source },
+        other => other,
     }
 }
 

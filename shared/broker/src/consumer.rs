@@ -1,17 +1,13 @@
 use futures_util::StreamExt;
 use lapin::{
     Channel, Connection,
-    options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
-        QueueDeclareOptions,
-    },
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
     types::{AMQPValue, FieldTable},
 };
 
 use crate::{
     Broker, Error, Result,
-    connection::{close, in_time},
-    publisher::missing,
+    connection::{close, in_time, verify_queue},
 };
 
 const TAG: &str = "tocsin";
@@ -56,16 +52,12 @@ impl Consumer {
     pub async fn open(broker: &Broker, queue: &str, prefetch: u16) -> Result<Self> {
         let connection = broker.connect("consumer").await?;
         let channel = in_time("opening a channel", connection.create_channel()).await?;
-        let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        let declared =
-            in_time("verifying a queue", channel.queue_declare(queue.into(), options, FieldTable::default()))
-                .await
-                .map_err(|error| missing("queue", queue, error))?;
+        let waiting = verify_queue(&channel, queue).await?;
         in_time("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let consume =
             channel.basic_consume(queue.into(), TAG.into(), BasicConsumeOptions::default(), FieldTable::default());
         let stream = in_time("starting to consume", consume).await?;
-        Ok(Self { connection, channel, stream, queue: queue.to_owned(), waiting: declared.message_count() })
+        Ok(Self { connection, channel, stream, queue: queue.to_owned(), waiting })
     }
 
     /// The next message. An error ends the session. Safe to use in `select!`.

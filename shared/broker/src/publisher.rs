@@ -1,12 +1,11 @@
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ExchangeKind, PublisherConfirm,
-    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
-    types::FieldTable,
+    BasicProperties, Channel, Confirmation, Connection, PublisherConfirm,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 
 use crate::{
     Broker, Error, Result,
-    connection::{close, in_time},
+    connection::{close, in_time, verify_exchanges},
 };
 
 /// A session that publishes, with confirms.
@@ -32,12 +31,7 @@ impl Publisher {
     pub async fn open(broker: &Broker, exchanges: &[&str]) -> Result<Self> {
         let connection = broker.connect("publisher").await?;
         let channel = in_time("opening a channel", connection.create_channel()).await?;
-        for exchange in exchanges {
-            let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
-            let declare =
-                channel.exchange_declare((*exchange).into(), ExchangeKind::Topic, options, FieldTable::default());
-            in_time("verifying an exchange", declare).await.map_err(|error| missing("exchange", exchange, error))?;
-        }
+        verify_exchanges(&channel, exchanges).await?;
         in_time("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(Self { connection, channel })
     }
@@ -75,12 +69,5 @@ impl Publication {
                 PublicationOutcome::Returned("the broker refused it: the queue is full or not available".to_owned())
             }
         })
-    }
-}
-
-pub(crate) fn missing(kind: &'static str, name: &str, error: Error) -> Error {
-    match error {
-        Error::Amqp(source) if source.is_amqp_soft_error() => Error::Missing { kind, name: name.to_owned(), source },
-        other => other,
     }
 }

@@ -3,9 +3,9 @@
 pub struct Channel {
     /// `[a-z0-9-]`, as it stands in routing keys, queue names and `notifier-<name>`.
     pub name: &'static str,
-    /// The key whose value says whom to reach, if the channel has such a thing.
+    /// The key whose value says whom to reach, if the channel has such a thing. Always required.
     pub address: Option<Field>,
-    /// Further keys, none of them required.
+    /// Further keys.
     pub options: &'static [Field],
 }
 
@@ -16,6 +16,10 @@ pub struct Field {
     pub key: &'static str,
     /// What its value must be.
     pub kind: FieldKind,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it is for, in a line.
+    pub help: &'static str,
 }
 
 /// What a value must be.
@@ -23,21 +27,72 @@ pub struct Field {
 pub enum FieldKind {
     /// An E.164 number.
     PhoneNumber,
+    /// One e-mail address without a display name, of at most 254 characters.
+    EmailAddress,
+    /// One e-mail address, or an array of 1 to 50.
+    EmailAddresses,
+    /// A PubNub channel name: 1 to 92 bytes without control characters and any of `, / \ . * :`.
+    PubnubChannel,
     /// An absolute http or https URL of at most 2,048 characters.
     Url,
-    /// A text of at most so many characters.
+    /// A text of at most so many characters; not empty where it is required.
     Text(usize),
+    /// Any JSON value.
+    Json,
 }
 
 /// The channels of this installation. A new one is a line here and a program `notifier-<name>` (see ARCHITECTURE.md).
 pub const CHANNELS: &[Channel] = &[
     Channel {
         name: "phone",
-        address: Some(Field { key: "phone-number", kind: FieldKind::PhoneNumber }),
-        options: &[Field { key: "url", kind: FieldKind::Url }],
+        address: Some(required("phone-number", FieldKind::PhoneNumber, "whom to call: E.164, such as `+3851111111`")),
+        options: &[optional("url", FieldKind::Url, "the TwiML to play, instead of `TOCSIN_TWILIO__URL`")],
     },
-    Channel { name: "console", address: None, options: &[Field { key: "message", kind: FieldKind::Text(4096) }] },
+    Channel {
+        name: "sms",
+        address: Some(required("phone-number", FieldKind::PhoneNumber, "whom to text: E.164")),
+        options: &[required(
+            "message",
+            FieldKind::Text(1_600),
+            "the text, which is all that Twilio takes in one message",
+        )],
+    },
+    Channel {
+        name: "email",
+        address: Some(required("email", FieldKind::EmailAddress, "whom to mail: an address without a name")),
+        options: &[
+            optional("from", FieldKind::EmailAddress, "the sender, instead of `TOCSIN_MAIL__FROM`"),
+            optional("subject", FieldKind::Text(255), "instead of `TOCSIN_MAIL__SUBJECT`"),
+            optional("body", FieldKind::Text(100_000), "the plain text, instead of `TOCSIN_MAIL__BODY`"),
+            optional("html", FieldKind::Text(400_000), "the same as HTML, sent beside the plain text"),
+            optional("cc", FieldKind::EmailAddresses, "more recipients: an address or an array of up to 50"),
+            optional("bcc", FieldKind::EmailAddresses, "recipients that the others do not see"),
+        ],
+    },
+    Channel {
+        name: "pubnub",
+        address: Some(required("pubnub-channel", FieldKind::PubnubChannel, "the PubNub channel to publish to")),
+        options: &[optional("payload", FieldKind::Json, "any JSON, published beside the ids")],
+    },
+    Channel {
+        name: "webhook",
+        address: Some(required("url", FieldKind::Url, "where to post to")),
+        options: &[optional("payload", FieldKind::Json, "any JSON, posted beside the ids")],
+    },
+    Channel {
+        name: "console",
+        address: None,
+        options: &[optional("message", FieldKind::Text(4_096), "the line to write")],
+    },
 ];
+
+const fn required(key: &'static str, kind: FieldKind, help: &'static str) -> Field {
+    Field { key, kind, required: true, help }
+}
+
+const fn optional(key: &'static str, kind: FieldKind, help: &'static str) -> Field {
+    Field { key, kind, required: false, help }
+}
 
 impl Channel {
     /// The channel of that name.
@@ -53,7 +108,7 @@ mod tests {
     #[test]
     fn names_can_stand_in_a_routing_key() {
         for channel in CHANNELS {
-            assert!(!channel.name.is_empty());
+            assert!(!["", "all"].contains(&channel.name), "all is what pauses every channel");
             assert!(channel.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
             assert_eq!(Channel::named(channel.name), Some(channel));
         }

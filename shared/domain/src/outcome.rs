@@ -11,10 +11,12 @@ pub enum Outcome {
     RateLimited,
     /// Refused, and would be refused again.
     Permanent,
-    /// The provider refuses this whole channel (wrong credentials, account closed); costs no attempt.
+    /// The provider refuses this whole channel (wrong credentials, account closed), or is away; costs no attempt.
     ChannelDown,
     /// Nobody can tell whether it was carried out.
     Unknown,
+    /// The worker only said what it would have sent, as it was told to; nobody was called.
+    DryRun,
 }
 
 /// The text names no outcome.
@@ -24,8 +26,15 @@ pub struct UnknownOutcome(String);
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Delivered, Self::Temporary, Self::RateLimited, Self::Permanent, Self::ChannelDown, Self::Unknown];
+    pub const ALL: [Self; 7] = [
+        Self::Delivered,
+        Self::Temporary,
+        Self::RateLimited,
+        Self::Permanent,
+        Self::ChannelDown,
+        Self::Unknown,
+        Self::DryRun,
+    ];
 
     /// The name in the database, in logs and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -36,12 +45,13 @@ impl Outcome {
             Self::Permanent => "permanent",
             Self::ChannelDown => "channel_down",
             Self::Unknown => "unknown",
+            Self::DryRun => "dry_run",
         }
     }
 
     /// Whether the call uses up one of the notification's attempts.
     pub fn costs_an_attempt(self) -> bool {
-        !matches!(self, Self::RateLimited | Self::ChannelDown)
+        !matches!(self, Self::RateLimited | Self::ChannelDown | Self::DryRun)
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::{Channel, OnUnknown, ProcessName};
 
@@ -42,7 +43,7 @@ pub struct NewNotification {
     /// Whom, where the channel has addresses.
     pub address: Option<String>,
     /// The channel's further keys that were given.
-    pub options: BTreeMap<&'static str, String>,
+    pub options: BTreeMap<&'static str, Value>,
     /// What to do when nobody can tell whether a call was carried out.
     pub on_unknown: OnUnknown,
     /// How many calls at most, 1 to 100.

@@ -109,7 +109,15 @@ pub fn after_attempt(
                 None => RetryWay::Tier(RetryTier::after_attempts(u16::try_from(claims).unwrap_or(u16::MAX))),
             }),
         ),
-        Outcome::ChannelDown => (State::Retrying, Some(RetryWay::Tier(RetryTier::Seconds30))),
+        Outcome::ChannelDown => (
+            State::Retrying,
+            Some(match retry_after {
+                Some(wait) => RetryWay::Clock(wait.clamp(Duration::from_secs(1), MAX_RETRY_AFTER)),
+                None => RetryWay::Tier(RetryTier::Seconds30),
+            }),
+        ),
+        // It never was sent, and must not look as if.
+        Outcome::DryRun => (State::Cancelled, None),
     }
 }
 

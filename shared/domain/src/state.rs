@@ -195,7 +195,9 @@ mod tests {
         let after = |outcome| transition(&stopped, &Event::Record { fence: 1, outcome }).unwrap().state;
         assert_eq!(after(Outcome::Delivered), State::Delivered);
         assert_eq!(after(Outcome::Permanent), State::Failed);
-        for outcome in [Outcome::Temporary, Outcome::Unknown, Outcome::RateLimited, Outcome::ChannelDown] {
+        for outcome in
+            [Outcome::Temporary, Outcome::Unknown, Outcome::RateLimited, Outcome::ChannelDown, Outcome::DryRun]
+        {
             assert_eq!(after(outcome), State::Cancelled, "{outcome}");
         }
     }

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{Outcome, after_attempt};
+use domain::{Outcome, RetryTier, after_attempt};
 use futures_util::FutureExt;
 use serde_json::Value;
 use store::{AttemptResult, Claim};
@@ -23,6 +23,9 @@ use crate::{
 /// A call may begin no later than this after its claim was sent: a stop that commits after the claim must not be
 /// followed by a call for longer.
 pub(crate) const CLAIM_FRESHNESS: Duration = Duration::from_millis(100);
+
+/// How long an address is left alone at first whose own provider refuses us.
+const PAUSE_OF_ONE_ADDRESS: Duration = Duration::from_secs(30);
 
 /// As much of a provider's words as is kept, in characters.
 const MAX_DETAIL: usize = 500;
@@ -65,11 +68,17 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     }
     let in_flight = metrics::gauge!("tocsin_calls_in_flight", "channel" => C::NAME);
     in_flight.increment(1);
-    let answer = answer(&*worker, &claim, property.as_ref().as_ref()).await;
+    let mut answer = answer(&worker, &claim, property.as_ref().as_ref()).await;
     in_flight.decrement(1);
     metrics::histogram!("tocsin_call_seconds", "channel" => C::NAME).record(began.elapsed().as_secs_f64());
     drop((slot, place));
-    worker.gate.saw(answer.outcome, answer.detail.as_deref());
+    if C::ONE_PROVIDER {
+        worker.gate.saw(&answer);
+    } else if answer.outcome == Outcome::ChannelDown && answer.retry_after.is_none() {
+        // Nobody probes for the rest of them, so each asks on its own, and less and less often.
+        let claims = u16::try_from(claim.fence).unwrap_or(u16::MAX);
+        answer.retry_after = Some(RetryTier::after_attempts(claims).delay().max(PAUSE_OF_ONE_ADDRESS));
+    }
 
     let attempts = claim.attempts.saturating_add(u16::from(answer.outcome.costs_an_attempt()));
     let (state, retry) = after_attempt(
@@ -95,8 +104,14 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
 }
 
 async fn answer<C: Channel>(worker: &Worker<C>, claim: &Claim, property: Option<&Value>) -> Answer {
-    let call = AssertUnwindSafe(worker.channel.call(claim, property)).catch_unwind();
-    match timeout(worker.call_timeout, call).await {
+    let call = async {
+        match worker.channel.prepare(claim, property) {
+            Ok(message) if worker.dry_run => Answer::new(Outcome::DryRun, message.to_string()),
+            Ok(message) => worker.channel.send(message).await,
+            Err(answer) => answer,
+        }
+    };
+    match timeout(worker.call_timeout, AssertUnwindSafe(call).catch_unwind()).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_panic)) => Answer::new(Outcome::Unknown, "the worker failed in the middle of the call: a bug"),
         Err(_) => Answer::new(Outcome::Unknown, format!("no answer within {} s", worker.call_timeout.as_secs())),

@@ -1,8 +1,11 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use domain::Outcome;
 use serde_json::Value;
 use store::Claim;
+
+/// How soon a provider is tried again that could not be reached.
+const UNREACHABLE_RETRY: Duration = Duration::from_secs(5);
 
 /// One way to reach people: what a notifier program brings.
 pub trait Channel: Send + Sync + 'static {
@@ -12,9 +15,23 @@ pub trait Channel: Send + Sync + 'static {
     /// A property of the database that a call needs; it is read anew with each claim.
     const PROPERTY: Option<&'static str> = None;
 
-    /// Calls the provider once and says what came of it. `property` is the value of [`Self::PROPERTY`], if there is
-    /// one. Given up, as unknown, when `notifier.call_timeout_seconds` is over.
-    fn call(&self, claim: &Claim, property: Option<&Value>) -> impl Future<Output = Answer> + Send;
+    /// Whether one provider serves every address. If it refuses the channel or is away, the whole channel pauses;
+    /// where each address has a provider of its own, only its own notifications wait.
+    const ONE_PROVIDER: bool = true;
+
+    /// What is ready to be sent. Its text says what that is, in a line, without the address: a dry run records it.
+    type Message: fmt::Display + Send;
+
+    /// Makes what is to be sent, or says why that is impossible. `property` is the value of [`Self::PROPERTY`], if
+    /// there is one.
+    fn prepare(&self, claim: &Claim, property: Option<&Value>) -> Result<Self::Message, Answer>;
+
+    /// Calls the provider once and says what came of it. Given up, as unknown, when `notifier.call_timeout_seconds` is
+    /// over.
+    fn send(&self, message: Self::Message) -> impl Future<Output = Answer> + Send;
+
+    /// Contacts the provider in a way that sends nothing, and says how well it is, or what is wrong.
+    fn check(&self) -> impl Future<Output = Result<String, String>> + Send;
 }
 
 /// What came of a call.
@@ -35,26 +52,10 @@ impl Answer {
     pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
         Self { outcome, provider_id: None, detail: Some(detail.into()), retry_after: None }
     }
-}
 
-/// Reads a Retry-After header (RFC 9110, section 10.2.3): whole seconds. A date is not understood, as it would need
-/// this machine's clock; nor is anything else.
-pub fn parse_retry_after(value: &str) -> Option<Duration> {
-    let digits = value.trim();
-    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    all_digits.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after() {
-        assert_eq!(parse_retry_after(" 120 "), Some(Duration::from_secs(120)));
-        assert_eq!(parse_retry_after("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
-        for bad in ["", "-1", "1.5", "soon", "Fri, 31 Dec 1999 23:59:59 GMT", "+3"] {
-            assert_eq!(parse_retry_after(bad), None, "{bad:?}");
-        }
+    /// The one provider of the channel could not be reached: nothing was sent, and it is the channel's trouble and no
+    /// notification's.
+    pub fn unreachable(detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(UNREACHABLE_RETRY), ..Self::new(Outcome::ChannelDown, detail) }
     }
 }

@@ -47,7 +47,7 @@ const MAX_CLAIM: usize = 256;
 pub(crate) enum Returned {
     /// To be claimed again.
     Ready(Item),
-    /// The database did not answer.
+    /// The database did not answer, or somebody has paused the channel.
     Failed(Vec<Item>),
 }
 
@@ -165,6 +165,10 @@ impl ClaimAttempt {
                 }
                 if batch.claims.is_empty() {
                     worker.gate.not_called();
+                }
+                if batch.paused {
+                    worker.gate.set_paused(Some("somebody has paused it".to_owned()));
+                    return give_back(&self.returned, Returned::Failed(self.items));
                 }
                 self.start_calls(&worker, batch, sent).await;
             }

@@ -6,14 +6,28 @@ use std::{
 use domain::Outcome;
 use runtime::Component;
 
+use crate::Answer;
+
 /// How often a provider that refuses the whole channel is asked whether it still does.
 const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Lets calls through, unless the provider refuses the whole channel: then only one every 30 seconds.
+/// How often to see whether a channel that somebody has paused may go on.
+const PAUSED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Lets calls through, unless somebody has paused the channel, or the provider refuses the whole of it: then only one
+/// every 30 seconds, or every 5 where it can't be reached.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    next_probe: Mutex<Option<Instant>>,
+    closed: Mutex<Closed>,
     provider: Component,
+    channel: Component,
+}
+
+#[derive(Debug, Default)]
+struct Closed {
+    next_probe: Option<Instant>,
+    probe_interval: Duration,
+    paused: bool,
 }
 
 /// How many calls may begin.
@@ -25,37 +39,56 @@ pub(crate) enum Allowance {
 }
 
 impl Gate {
-    pub(crate) fn new(provider: Component) -> Self {
+    /// `provider` says whether the provider serves the channel, `channel` whether anybody has paused it.
+    pub(crate) fn new(provider: Component, channel: Component) -> Self {
         provider.up();
-        Self { next_probe: Mutex::new(None), provider }
+        channel.up();
+        Self { closed: Mutex::default(), provider, channel }
     }
 
-    /// Learns from the outcome of a call.
-    pub(crate) fn saw(&self, outcome: Outcome, detail: Option<&str>) {
-        let mut next_probe = self.next_probe.lock().expect("nobody panics while holding this lock");
-        if outcome == Outcome::ChannelDown {
-            *next_probe = Some(Instant::now() + PROBE_INTERVAL);
-            self.provider.down(detail.unwrap_or("the provider refuses this channel"));
-        } else if outcome != Outcome::Unknown && next_probe.take().is_some() {
-            self.provider.up();
+    /// Learns from what came of a call.
+    pub(crate) fn saw(&self, answer: &Answer) {
+        let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
+        match answer.outcome {
+            Outcome::ChannelDown => {
+                closed.probe_interval = answer.retry_after.map_or(PROBE_INTERVAL, |wait| wait.min(PROBE_INTERVAL));
+                closed.next_probe = Some(Instant::now() + closed.probe_interval);
+                self.provider.down(answer.detail.as_deref().unwrap_or("the provider refuses this channel"));
+            }
+            Outcome::Unknown | Outcome::DryRun => {}
+            Outcome::Delivered | Outcome::Temporary | Outcome::RateLimited | Outcome::Permanent => {
+                if closed.next_probe.take().is_some() {
+                    self.provider.up();
+                }
+            }
         }
     }
 
     /// A call that was allowed did not come about: if it was the probe, another may take its place.
     pub(crate) fn not_called(&self) {
-        let mut next_probe = self.next_probe.lock().expect("nobody panics while holding this lock");
-        if let Some(at) = next_probe.as_mut() {
+        let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
+        if let Some(at) = closed.next_probe.as_mut() {
             *at = Instant::now();
         }
     }
 
+    /// Somebody has paused the channel, as the text says, or has not.
+    pub(crate) fn set_paused(&self, pause: Option<String>) {
+        let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
+        closed.paused = pause.is_some();
+        pause.map_or_else(|| self.channel.up(), |pause| self.channel.down(pause));
+    }
+
     /// What may be claimed now. A probe that is granted is counted, so that there is no second one beside it.
     pub(crate) fn allowance(&self) -> Allowance {
-        let mut next_probe = self.next_probe.lock().expect("nobody panics while holding this lock");
-        let Some(at) = *next_probe else { return Allowance::All };
+        let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
+        if closed.paused {
+            return Allowance::NoneFor(PAUSED_INTERVAL);
+        }
+        let Some(at) = closed.next_probe else { return Allowance::All };
         let wait = at.saturating_duration_since(Instant::now());
         if wait.is_zero() {
-            *next_probe = Some(Instant::now() + PROBE_INTERVAL);
+            closed.next_probe = Some(Instant::now() + closed.probe_interval);
             Allowance::One
         } else {
             Allowance::NoneFor(wait)
@@ -67,21 +100,46 @@ impl Gate {
 mod tests {
     use super::*;
 
+    fn gate(health: &runtime::Health) -> Gate {
+        Gate::new(health.component("provider"), health.component("channel"))
+    }
+
     #[test]
     fn a_refused_channel_pauses_until_a_call_goes_through() {
         let health = runtime::Health::default();
-        let gate = Gate::new(health.component("provider"));
+        let gate = gate(&health);
         assert_eq!(gate.allowance(), Allowance::All);
-        gate.saw(Outcome::ChannelDown, Some("Twilio 20003"));
+        gate.saw(&Answer::new(Outcome::ChannelDown, "Twilio 20003"));
         assert_eq!(health.problems()["provider"], "Twilio 20003");
         assert!(matches!(gate.allowance(), Allowance::NoneFor(wait) if wait > Duration::from_secs(29)));
-        gate.saw(Outcome::Unknown, None);
+        gate.saw(&Answer::new(Outcome::Unknown, ""));
         assert!(matches!(gate.allowance(), Allowance::NoneFor(_)));
         gate.not_called();
         assert_eq!(gate.allowance(), Allowance::One);
         assert!(matches!(gate.allowance(), Allowance::NoneFor(_)));
-        gate.saw(Outcome::Permanent, None);
+        gate.saw(&Answer::new(Outcome::Permanent, ""));
         assert_eq!(gate.allowance(), Allowance::All);
         assert!(health.problems().is_empty());
+    }
+
+    #[test]
+    fn one_that_can_not_be_reached_is_tried_sooner() {
+        let health = runtime::Health::default();
+        let gate = gate(&health);
+        gate.saw(&Answer::unreachable("no route"));
+        assert!(matches!(gate.allowance(), Allowance::NoneFor(wait) if wait <= Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_pause_lets_no_probe_through() {
+        let health = runtime::Health::default();
+        let gate = gate(&health);
+        gate.saw(&Answer::new(Outcome::ChannelDown, ""));
+        gate.not_called();
+        gate.set_paused(Some("by me".to_owned()));
+        assert!(matches!(gate.allowance(), Allowance::NoneFor(_)));
+        assert_eq!(health.problems()["channel"], "by me");
+        gate.set_paused(None);
+        assert_eq!(gate.allowance(), Allowance::One);
     }
 }

@@ -1,7 +1,7 @@
 //! The worker of every channel: takes messages, claims, calls, records, acknowledges, in that order.
 //!
-//! A channel's program brings a [`Channel`], which makes one call to a provider and says what came of it. All else is
-//! here: nobody is called without a claim that has just been committed, and no message is acknowledged before what
+//! A channel's program brings a [`Channel`], which prepares a message, makes one call to a provider and says what came
+//! of it. All else is here: nobody is called without a claim that has just been committed, and no message is acknowledged before what
 //! came of it is.
 
 mod address_share;
@@ -16,6 +16,6 @@ mod recorder;
 mod retrier;
 mod worker;
 
-pub use channel::{Answer, Channel, parse_retry_after};
+pub use channel::{Answer, Channel};
 pub use store::Claim;
-pub use worker::{Config, run};
+pub use worker::{Config, SETTINGS, run};

@@ -1,9 +1,11 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::Broker;
+use domain::RetryTier;
 use runtime::{
-    Component, ExposeSecret, Failure, Lifecycle, Reader, Run, SecretString, instance_name,
-    settings::{BROKER_URL, NOTIFIER_CALL_TIMEOUT_SECONDS, NOTIFIER_MAX_IN_FLIGHT},
+    Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Reader, Run, SecretString, Setting,
+    instance_name,
+    settings::{BROKER_URL, NOTIFIER_CALL_TIMEOUT_SECONDS, NOTIFIER_DRY_RUN, NOTIFIER_MAX_IN_FLIGHT},
 };
 use store::Store;
 use tokio::sync::{Semaphore, mpsc};
@@ -13,6 +15,9 @@ use crate::{Channel, address_share::AddressShares, claimer, gate::Gate, intake, 
 /// How much longer than a call's time limit a claim lasts.
 const CLAIM_MARGIN: Duration = Duration::from_secs(30);
 
+/// The settings that every notifier has.
+pub const SETTINGS: &[Setting] = &[BROKER_URL, NOTIFIER_MAX_IN_FLIGHT, NOTIFIER_CALL_TIMEOUT_SECONDS, NOTIFIER_DRY_RUN];
+
 /// How a worker works.
 #[derive(Debug)]
 pub struct Config {
@@ -20,20 +25,23 @@ pub struct Config {
     broker_url: SecretString,
     max_in_flight: usize,
     call_timeout: Duration,
+    dry_run: bool,
 }
 
 impl Config {
-    /// Reads the settings that every notifier has; `None` if any is wrong.
+    /// Reads the [`SETTINGS`] that every notifier has; `None` if any is wrong.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         let database_url = reader.secret(&runtime::settings::DATABASE_URL);
         let broker_url = reader.secret(&BROKER_URL);
         let max_in_flight = reader.number(&NOTIFIER_MAX_IN_FLIGHT, 1..=10_000);
         let call_timeout = reader.seconds(&NOTIFIER_CALL_TIMEOUT_SECONDS, 1..=300);
+        let dry_run = reader.flag(&NOTIFIER_DRY_RUN);
         Some(Self {
             database_url: database_url?,
             broker_url: broker_url?,
             max_in_flight: max_in_flight?,
             call_timeout: call_timeout?,
+            dry_run: dry_run?,
         })
     }
 
@@ -53,6 +61,8 @@ pub(crate) struct Worker<C> {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) shares: AddressShares,
     pub(crate) call_timeout: Duration,
+    /// Say what would be sent, and call nobody.
+    pub(crate) dry_run: bool,
 }
 
 impl<C> Worker<C> {
@@ -71,9 +81,12 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
     let store = Store::new(config.database_url.expose_secret(), &program, 4).map_err(|e| unavailable(&e))?;
     let broker = Broker::new(config.broker_url.expose_secret(), &program).map_err(|e| unavailable(&e))?;
+    if let Some(format) = run.check {
+        return check(&channel, &store, &broker, Checks::new(format)).await;
+    }
     let health = &lifecycle.health;
     let (database, broker_health) = (health.component("database"), health.component("broker"));
-    let gate = Gate::new(health.component("provider"));
+    let gate = Gate::new(health.component("provider"), health.component("channel"));
     if run.migrate {
         store.migrate().await.map_err(|e| unavailable(&e))?;
     }
@@ -86,12 +99,13 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
         slots: Arc::new(Semaphore::new(config.max_in_flight)),
         shares: AddressShares::new(config.max_in_flight),
         call_timeout: config.call_timeout,
+        dry_run: config.dry_run,
     });
-    let watched = store.clone();
-    let watch = runtime::watch(worker.database.clone(), lifecycle.clone(), move || {
-        let store = watched.clone();
-        async move { store.check().await }
-    });
+    if config.dry_run {
+        tracing::warn!(event = "dry_run", channel = C::NAME, "dry run: nobody will be called");
+    }
+    let watched = Arc::clone(&worker);
+    let watch = runtime::watch(worker.database.clone(), lifecycle.clone(), move || look_around(Arc::clone(&watched)));
     lifecycle.spawn("watch", watch);
 
     let (items, incoming) = mpsc::unbounded_channel();
@@ -115,4 +129,34 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
     }
     store.close().await;
     Ok(())
+}
+
+/// Whether Postgres answers, and whether somebody has paused the channel.
+async fn look_around<C: Channel>(worker: Arc<Worker<C>>) -> store::Result<()> {
+    worker.store.check().await?;
+    let pause = worker.store.channel_paused(C::NAME).await?;
+    metrics::gauge!("tocsin_channel_paused", "channel" => C::NAME).set(f64::from(u8::from(pause.is_some())));
+    worker.gate.set_paused(pause.map(|pause| pause.to_string()));
+    Ok(())
+}
+
+async fn check<C: Channel>(channel: &C, store: &Store, broker: &Broker, mut checks: Checks) -> Result<(), Failure> {
+    let program = format!("notifier-{}", C::NAME);
+    let schema = async { store.check().await.map(|()| "answers, and its schema is up to date".to_owned()) };
+    checks.check("database", MEND_DATABASE, schema).await;
+    let queue = wire::queue_name(C::NAME);
+    let exchanges = RetryTier::ALL.map(RetryTier::exchange);
+    let mend = format!("see that RabbitMQ runs, has imported rabbitmq/definitions.json, and knows the user {program}");
+    checks.check("broker", &mend, broker.check(&exchanges, &[&queue])).await;
+    let mend = format!("see what {program} --help says of the provider's settings");
+    checks.check("provider", &mend, channel.check()).await;
+    let paused = async {
+        match store.channel_paused(C::NAME).await {
+            Ok(None) => Ok("nobody has paused it".to_owned()),
+            Ok(Some(pause)) => Err(pause.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    checks.check("channel", &format!("tocsin resume {}", C::NAME), paused).await;
+    checks.finish()
 }

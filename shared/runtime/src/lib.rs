@@ -2,17 +2,21 @@
 //!
 //! The only place that reads the environment. It knows nothing of notifications.
 
+mod checks;
 mod health;
 mod lifecycle;
 mod program;
 mod reader;
+mod roesc;
 pub mod settings;
 mod telemetry;
 
+pub use checks::{CheckFormat, Checks, MEND_DATABASE};
 pub use health::{Component, Health, watch};
 pub use lifecycle::Lifecycle;
-pub use program::{Failure, Program, Run, start};
+pub use program::{Failure, NOT_CONFIGURED, Program, Run, WrongSettings, read_settings, start};
 pub use reader::Reader;
+pub use roesc::names_of as roesc_names_of;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use settings::Setting;
 
@@ -21,8 +25,20 @@ pub fn chance() -> f64 {
     rand::random()
 }
 
+/// What this machine calls itself: letters, digits, dots and hyphens.
+pub fn host_name() -> String {
+    let name = gethostname::gethostname();
+    name.to_string_lossy().chars().filter(|c| c.is_ascii_alphanumeric() || ".-".contains(*c)).collect()
+}
+
 /// A name for this process that no other has, for logs and histories: `notifier-phone@host:4711-5f3a`.
 pub fn instance_name(program: &str) -> String {
-    let host = gethostname::gethostname();
-    format!("{program}@{}:{}-{:04x}", host.to_string_lossy(), std::process::id(), rand::random::<u16>())
+    format!("{program}@{}:{}-{:04x}", host_name(), std::process::id(), rand::random::<u16>())
+}
+
+/// Who is at the keyboard, as the system says: `maria@host`.
+pub fn operator() -> String {
+    #[expect(clippy::disallowed_methods, reason = "this crate is the one place that reads the environment")]
+    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    format!("{}@{}", user.unwrap_or_else(|| "somebody".to_owned()), host_name())
 }

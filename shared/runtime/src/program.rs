@@ -1,12 +1,17 @@
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, Command, value_parser};
 use clap_complete::Shell;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    Lifecycle, Reader, Setting, health, lifecycle,
+    CheckFormat, Lifecycle, Reader, Setting, checks, health, lifecycle, roesc,
     settings::{self, COMMON, HEALTH_LISTEN, LOG_FORMAT, LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS},
     telemetry::{self, LogFormat},
 };
@@ -21,8 +26,8 @@ pub struct Program<C> {
     pub name: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
-    /// Its settings beside [`COMMON`].
-    pub settings: &'static [Setting],
+    /// Its settings beside [`COMMON`], group by group.
+    pub settings: &'static [&'static [Setting]],
     /// Whether it has `--once`.
     pub has_once: bool,
     /// Reads its settings; `None` if any of them is wrong.
@@ -36,6 +41,8 @@ pub struct Run {
     pub once: bool,
     /// Bring the schema up to date first.
     pub migrate: bool,
+    /// Only contact what it needs, and say how that went.
+    pub check: Option<CheckFormat>,
 }
 
 /// Why a program ends with an error.
@@ -47,6 +54,16 @@ pub enum Failure {
     /// What should not be possible. Exit code 70.
     #[error("{0} (this is a bug in Tocsin)")]
     Bug(String),
+}
+
+impl Failure {
+    /// The program's exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Unavailable(_) => UNAVAILABLE,
+            Self::Bug(_) => BUG,
+        })
+    }
 }
 
 struct Common {
@@ -70,28 +87,42 @@ where
         clap_complete::generate(*shell, &mut command, program.name, &mut std::io::stdout());
         return ExitCode::SUCCESS;
     }
-    let (common, config) = match read(program, &arguments) {
-        Ok(read) => read,
-        Err(errors) => {
-            eprintln!("{}: the configuration is wrong:", program.name);
-            errors.iter().for_each(|error| eprintln!("  {error}"));
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+    let check = arguments.get_one::<String>("check").map(|format| match format.as_str() {
+        "json" => CheckFormat::Json,
+        _ => CheckFormat::Human,
+    });
+    let file = arguments.get_one::<PathBuf>("config").map(PathBuf::as_path);
+    let read = read_settings(program.name, file, |reader| Some((common(reader), (program.read)(reader))));
+    let (common, config, warnings) = match read {
+        Ok(((Some(common), Some(config)), warnings)) => (common, config, warnings),
+        Ok(_) => unreachable!("what could not be read was said to be wrong"),
+        Err(wrong) => return wrong.show(program.name, check),
     };
     if arguments.get_flag("check-config") {
         println!("{}: the configuration is good", program.name);
         return ExitCode::SUCCESS;
     }
     let run_arguments =
-        Run { once: program.has_once && arguments.get_flag("once"), migrate: arguments.get_flag("migrate") };
+        Run { once: program.has_once && arguments.get_flag("once"), migrate: arguments.get_flag("migrate"), check };
+    if check.is_none() {
+        telemetry::init_log(common.log_format, common.log_filter.clone());
+    }
+    for warning in warnings {
+        tracing::warn!(event = "odd_setting", warning, "a setting is odd");
+    }
     let name = program.name;
-    telemetry::init_log(common.log_format, common.log_filter.clone());
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Unavailable(format!("threads: {error}")))
         .and_then(|threads| {
-            let done = threads.block_on(live(name, common, |lifecycle| run(config, run_arguments, lifecycle)));
+            let done = threads.block_on(async {
+                if check.is_some() {
+                    run(config, run_arguments, Lifecycle::new().0).await
+                } else {
+                    live(name, common, |lifecycle| run(config, run_arguments, lifecycle)).await
+                }
+            });
             // A task that hangs must not keep the program from ending.
             threads.shutdown_timeout(Duration::from_millis(100));
             done
@@ -103,10 +134,7 @@ where
         }
         Err(failure) => {
             tracing::error!(event = "failed", program = name, %failure, "ended by an error");
-            ExitCode::from(match failure {
-                Failure::Unavailable(_) => UNAVAILABLE,
-                Failure::Bug(_) => BUG,
-            })
+            failure.exit_code()
         }
     }
 }
@@ -140,18 +168,47 @@ async fn listen(common: &Common) -> Result<TcpListener, Failure> {
     })
 }
 
-fn read<C>(program: &Program<C>, arguments: &ArgMatches) -> Result<(Common, C), Vec<String>> {
+/// Everything that was wrong with the settings.
+#[derive(Debug)]
+pub struct WrongSettings {
+    errors: Vec<String>,
+    only_missing: bool,
+}
+
+impl WrongSettings {
+    /// Shows it, as the result of a check where one was asked for, and answers the exit code.
+    pub fn show(&self, program: &str, check: Option<CheckFormat>) -> ExitCode {
+        if let Some(format) = check {
+            // A program of which nobody has set a thing may simply not be wanted.
+            let name = if self.only_missing { NOT_CONFIGURED } else { "configuration" };
+            checks::show(format, name, Err(&self.errors.join("; ")), "set it: --help lists all settings");
+        } else {
+            eprintln!("{program}: the configuration is wrong:");
+            self.errors.iter().for_each(|error| eprintln!("  {error}"));
+        }
+        ExitCode::from(BAD_CONFIGURATION)
+    }
+}
+
+/// The name of the check that fails where required settings are missing, and nothing else is wrong.
+pub const NOT_CONFIGURED: &str = "not configured";
+
+/// Reads settings from a TOML file, if one is given, and the environment; beside them comes what is odd about them.
+pub fn read_settings<C>(
+    program: &str,
+    file: Option<&Path>,
+    read: impl FnOnce(&mut Reader) -> Option<C>,
+) -> Result<(C, Vec<String>), WrongSettings> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
         .collect();
-    let mut reader = Reader::new(arguments.get_one::<PathBuf>("config").map(PathBuf::as_path), environment);
-    let common = common(&mut reader);
-    let config = (program.read)(&mut reader);
-    let errors = reader.into_errors();
-    match (common, config) {
-        (Some(common), Some(config)) if errors.is_empty() => Ok((common, config)),
-        _ => Err(errors),
+    let mut reader = Reader::new(program, file, environment);
+    let config = read(&mut reader);
+    let problems = reader.into_problems();
+    match config {
+        Some(config) if problems.errors.is_empty() => Ok((config, problems.warnings)),
+        _ => Err(WrongSettings { only_missing: problems.missing == problems.errors.len(), errors: problems.errors }),
     }
 }
 
@@ -195,6 +252,16 @@ fn command<C>(program: &Program<C>) -> Command {
                 .help("A TOML file with settings; the environment wins over it"),
         )
         .arg(flag("check-config", "Say whether the configuration is good, and end"))
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .value_name("FORMAT")
+                .value_parser(["human", "json"])
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("human")
+                .help("Contact all that it needs, send nothing, say what is wrong and how to mend it, and end"),
+        )
         .arg(flag("migrate", "Bring the database's schema up to date before anything else"))
         .arg(
             Arg::new("completions")
@@ -213,16 +280,21 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-fn settings_help(own: &[Setting]) -> String {
+fn settings_help(own: &[&[Setting]]) -> String {
     let mut help = String::from(
         "Settings, from the environment or a TOML file (TOCSIN_DATABASE__URL is url in its section [database]):\n",
     );
-    for setting in settings::ALL.iter().filter(|s| COMMON.iter().chain(own).any(|mine| mine.key == s.key)) {
+    for setting in settings::ALL
+        .iter()
+        .filter(|s| COMMON.iter().chain(own.iter().copied().flatten()).any(|mine| mine.key == s.key))
+    {
         let default = match setting.default {
             None => "required".to_owned(),
             Some("") => "not set".to_owned(),
             Some(default) => format!("default {default}"),
         };
+        let roesc = roesc::names_of(setting);
+        let default = if roesc.is_empty() { default } else { format!("{default}; or roesc's {}", roesc.join(", ")) };
         help.push_str(&format!("\n  {}\n      {} ({default})", setting.variable(), setting.help));
     }
     help.push_str("\n\nExit codes: 0 done, 64 bad configuration, 69 something that it needs is away, 70 a bug.");

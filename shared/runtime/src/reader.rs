@@ -3,19 +3,37 @@ use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::Path, 
 use config::{Config, Environment, File};
 use secrecy::SecretString;
 
-use crate::settings::{self, Setting};
+use crate::{
+    roesc,
+    settings::{self, Setting},
+};
 
 /// Reads settings and collects everything that is wrong with them, so that it can be said all at once.
 pub struct Reader {
     values: Config,
+    /// Settings that only a variable of roesc's gives, and which.
+    roesc: BTreeMap<&'static str, &'static str>,
     errors: Vec<String>,
+    missing: usize,
+    warnings: Vec<String>,
+}
+
+/// What came up while settings were read.
+pub(crate) struct Problems {
+    pub(crate) errors: Vec<String>,
+    /// How many of the errors only say that something required is not there.
+    pub(crate) missing: usize,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Reader {
-    /// Takes a TOML file, if one is given, and then the environment.
-    pub(crate) fn new(file: Option<&Path>, environment: BTreeMap<String, String>) -> Self {
+    /// Takes a TOML file, if one is given, and then the environment. What neither of them sets, roesc's variables may.
+    pub(crate) fn new(program: &str, file: Option<&Path>, environment: BTreeMap<String, String>) -> Self {
         let mut errors = Vec::new();
-        let ours: BTreeMap<_, _> = environment.into_iter().filter(|(name, _)| name.starts_with("TOCSIN_")).collect();
+        let roesc = roesc::translate(program, &environment);
+        // An empty variable counts as one that is not set, as container tools can't leave one out.
+        let is_ours = |(name, value): &(String, String)| name.starts_with("TOCSIN_") && !value.trim().is_empty();
+        let ours: BTreeMap<_, _> = environment.into_iter().filter(is_ours).collect();
         for name in ours.keys() {
             if !settings::ALL.iter().any(|setting| setting.variable() == *name) {
                 errors.push(format!("{name}: no such setting{}", meant(name)));
@@ -37,17 +55,48 @@ impl Reader {
             errors.push(error.to_string());
             Config::default()
         });
-        Self { values, errors }
+        let mut reader = Self { values, roesc: BTreeMap::new(), errors, missing: 0, warnings: roesc.warnings };
+        reader.fill_in(roesc.settings);
+        reader
     }
 
-    /// Everything that was wrong.
-    pub(crate) fn into_errors(self) -> Vec<String> {
-        self.errors
+    fn fill_in(&mut self, settings: Vec<roesc::Translated>) {
+        let mut builder = Config::builder();
+        for roesc::Translated { setting, variable, value } in settings {
+            if self.values.get_string(setting.key).is_err() {
+                self.roesc.insert(setting.key, variable);
+                builder = match builder.set_default(setting.key, value) {
+                    Ok(builder) => builder,
+                    Err(error) => return self.errors.push(error.to_string()),
+                };
+            }
+        }
+        match builder.add_source(self.values.clone()).build() {
+            Ok(values) => self.values = values,
+            Err(error) => self.errors.push(error.to_string()),
+        }
+    }
+
+    /// Everything that was wrong, and what was odd.
+    pub(crate) fn into_problems(self) -> Problems {
+        Problems { errors: self.errors, missing: self.missing, warnings: self.warnings }
+    }
+
+    /// Says that something is odd, but can be lived with.
+    pub fn odd(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
     }
 
     /// Says that a setting is wrong.
     pub fn wrong(&mut self, setting: &Setting, problem: impl Display) {
-        self.errors.push(format!("{} ({}): {problem}", setting.variable(), setting.key));
+        let instead = self.roesc.get(setting.key).map(|name| format!("{name}, read as ")).unwrap_or_default();
+        self.errors.push(format!("{instead}{} ({}): {problem}", setting.variable(), setting.key));
+    }
+
+    /// The same, where a value was to be answered.
+    pub fn wrong_none<T>(&mut self, setting: &Setting, problem: impl Display) -> Option<T> {
+        self.wrong(setting, problem);
+        None
     }
 
     /// A text that must not be empty.
@@ -55,6 +104,7 @@ impl Reader {
         match self.optional_text(setting) {
             Some(text) => Some(text),
             None => {
+                self.missing += 1;
                 self.wrong(setting, format!("is required: {}", setting.help));
                 None
             }
@@ -96,6 +146,11 @@ impl Reader {
         }
     }
 
+    /// A text that is never shown, or none where it is empty.
+    pub fn optional_secret(&mut self, setting: &Setting) -> Option<SecretString> {
+        self.optional_text(setting).map(SecretString::from)
+    }
+
     /// A time in whole seconds, within bounds.
     pub fn seconds(&mut self, setting: &Setting, bounds: RangeInclusive<u64>) -> Option<Duration> {
         self.number(setting, bounds).map(Duration::from_secs)
@@ -123,6 +178,11 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, setting: &Setting) -> Option<bool> {
+        self.one_of(setting, &[("true", true), ("false", false)])
     }
 
     /// One of a few words.
@@ -170,7 +230,7 @@ mod tests {
     use crate::settings::{DATABASE_URL, HEALTH_LISTEN, LOG_FORMAT, SQS_QUEUE_URL, SQS_RECEIVERS, TWILIO_BASE_URL};
 
     fn reader(pairs: &[(&str, &str)]) -> Reader {
-        Reader::new(None, pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        Reader::new("bridge", None, pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
     }
 
     #[test]
@@ -185,7 +245,7 @@ mod tests {
         assert!(reader.number(&SQS_RECEIVERS, 1..=100).is_none());
         assert!(reader.url(&TWILIO_BASE_URL).is_none());
         assert!(reader.one_of(&LOG_FORMAT, &[("json", 1), ("human", 2)]).is_none());
-        let errors = reader.into_errors();
+        let errors = reader.into_problems().errors;
         for words in [
             "TOCSIN_DATABSE__URL: no such setting; is TOCSIN_DATABASE__URL meant?",
             "TOCSIN_DATABASE__URL (database.url): is required",
@@ -203,17 +263,18 @@ mod tests {
         let file = std::env::temp_dir().join(format!("tocsin-reader-{}.toml", std::process::id()));
         std::fs::write(&file, "[sqs]\nqueue_url = \"http://file/\"\nreceivers = 3\n[helth]\nlisten = 1\n").unwrap();
         let environment = [("TOCSIN_SQS__QUEUE_URL".to_owned(), "http://environment/".to_owned())];
-        let mut reader = Reader::new(Some(&file), environment.into());
+        let mut reader = Reader::new("bridge", Some(&file), environment.into());
         std::fs::remove_file(&file).unwrap();
         assert_eq!(reader.url(&SQS_QUEUE_URL).as_deref(), Some("http://environment/"));
         assert_eq!(reader.number(&SQS_RECEIVERS, 1..=100), Some(3));
         assert_eq!(reader.text(&HEALTH_LISTEN).as_deref(), Some("127.0.0.1:9464"));
-        assert_eq!(reader.into_errors(), ["helth.listen: no such setting; --help lists them"]);
+        assert_eq!(reader.into_problems().errors, ["helth.listen: no such setting; --help lists them"]);
     }
 
     #[test]
     fn a_file_that_is_not_there_is_an_error() {
-        let errors = Reader::new(Some(Path::new("/nonexistent.toml")), BTreeMap::new()).into_errors();
+        let errors =
+            Reader::new("bridge", Some(Path::new("/nonexistent.toml")), BTreeMap::new()).into_problems().errors;
         assert!(errors[0].contains("/nonexistent.toml"), "{errors:?}");
     }
 }

@@ -47,7 +47,22 @@ pub struct Claim {
     /// Whom, where the channel has addresses.
     pub address: Option<String>,
     /// The channel's further keys.
-    pub options: BTreeMap<String, String>,
+    pub options: BTreeMap<String, serde_json::Value>,
+    /// When it was claimed, by the database's clock.
+    pub claimed_at: Timestamp,
+}
+
+impl Claim {
+    /// The text of one of the channel's further keys, if it was given.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.options.get(key)?.as_str()
+    }
+
+    /// The same for every try of this notification and for no other's: what a receiver can tell repetitions by. It
+    /// holds the time too, since ids begin anew with a new database.
+    pub fn idempotency_key(&self) -> String {
+        format!("{}-{}", self.id, self.scheduled_at.as_microsecond())
+    }
 }
 
 /// A notification whose max-age was over when it was to be claimed. It has failed.
@@ -64,6 +79,8 @@ pub struct ClaimBatch {
     pub now: Timestamp,
     /// The property that was asked for, if it exists.
     pub property: Option<serde_json::Value>,
+    /// Somebody has paused the channel: nothing of it can be claimed.
+    pub paused: bool,
     /// May be called now.
     pub claims: Vec<Claim>,
     /// Too old.
@@ -90,11 +107,12 @@ WITH claimed AS (
     FROM unnest($1::bigint[]) AS x(id)
     WHERE n.id = x.id AND n.channel = $2 AND n.state IN ('queued', 'retrying')
         AND (n.due_at <= tocsin_now() OR n.expires_at <= tocsin_now())
+        AND NOT EXISTS (SELECT FROM channel_pause WHERE channel IN ($2, 'all'))
     RETURNING n.id, n.state::text, n.fence, n.run, n.attempts, n.max_attempts, n.on_unknown_fail, n.scheduled_at,
         n.process_id
 )
 SELECT tocsin_now() AS now, (SELECT value FROM property WHERE key = $5) AS property,
-    c.*, p.name AS process, t.address, t.options
+    EXISTS (SELECT FROM channel_pause WHERE channel IN ($2, 'all')) AS paused, c.*, p.name AS process, t.address, t.options
 FROM (SELECT) AS always
 LEFT JOIN claimed c ON true
 LEFT JOIN process p ON p.id = c.process_id
@@ -141,8 +159,13 @@ impl Store {
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let now = first.try_get::<SqlTimestamp, _>("now")?.to_jiff();
         self.clock.learn(sent, now);
-        let mut batch =
-            ClaimBatch { now, property: first.try_get("property")?, claims: Vec::new(), expired: Vec::new() };
+        let mut batch = ClaimBatch {
+            now,
+            property: first.try_get("property")?,
+            paused: first.try_get("paused")?,
+            claims: Vec::new(),
+            expired: Vec::new(),
+        };
         for row in &rows {
             match row.try_get::<Option<&str>, _>("state")? {
                 None => {}
@@ -223,5 +246,6 @@ fn claim(row: &PgRow) -> Result<Claim> {
         scheduled_at: row.try_get::<SqlTimestamp, _>("scheduled_at")?.to_jiff(),
         address: row.try_get("address")?,
         options,
+        claimed_at: row.try_get::<SqlTimestamp, _>("now")?.to_jiff(),
     })
 }

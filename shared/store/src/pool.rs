@@ -1,7 +1,7 @@
 use std::{
     ops::{Deref, DerefMut},
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,12 @@ use tokio::time::timeout;
 
 use crate::{DatabaseClock, Disposition, Error, Result};
 
-static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("../../migrations");
+    // What is not known here was made by a newer version, beside which this one goes on.
+    migrator.set_ignore_missing(true);
+    migrator
+});
 
 /// The channel of the hint that something is due soon.
 pub(crate) const DUE_HINT: &str = "tocsin_due";
@@ -110,9 +115,19 @@ impl Store {
         &self.clock
     }
 
-    /// Brings the schema up to date. Safe to run by several programs at once.
-    pub async fn migrate(&self) -> Result<()> {
-        Ok(MIGRATOR.run(&self.pool).await?)
+    /// Brings the schema up to date, and answers the migrations that were missing. Safe to run by several programs at
+    /// once, older ones among them.
+    pub async fn migrate(&self) -> Result<Vec<String>> {
+        let applied = "SELECT version FROM _sqlx_migrations WHERE success";
+        let applied: Vec<i64> = match sqlx::query_scalar(applied).fetch_all(&self.pool).await {
+            Ok(applied) => applied,
+            // The table is not there before the first migration.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        MIGRATOR.run(&self.pool).await?;
+        let missing = MIGRATOR.iter().filter(|migration| !applied.contains(&migration.version));
+        Ok(missing.map(|migration| format!("{} {}", migration.version, migration.description)).collect())
     }
 
     /// Asks whether Postgres answers and has every migration that this program knows, and learns its time.

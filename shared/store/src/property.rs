@@ -1,8 +1,17 @@
+use serde_json::Value;
+use sqlx::Row;
+
 use crate::{Result, Store};
 
 impl Store {
-    /// Sets a property, such as `caller-id-registry`, to a JSON value.
-    pub async fn property_set(&self, key: &str, value: &serde_json::Value) -> Result<()> {
+    /// A property, such as `caller-id-registry`, if it is set.
+    pub async fn property(&self, key: &str) -> Result<Option<Value>> {
+        let rows = self.fetch_all(|| sqlx::query("SELECT value FROM property WHERE key = $1").bind(key)).await?;
+        Ok(rows.first().map(|row| row.try_get("value")).transpose()?)
+    }
+
+    /// Sets a property to a JSON value. Every claim from then on is made with it.
+    pub async fn property_set(&self, key: &str, value: &Value) -> Result<()> {
         let set = "INSERT INTO property (key, value, updated_at) VALUES ($1, $2, tocsin_now())
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at";
         self.execute(|| sqlx::query(set).bind(key).bind(value)).await

@@ -70,6 +70,7 @@ WITH x AS MATERIALIZED (
         reason = CASE
             WHEN n.stop_requested AND x.outcome NOT IN ('delivered', 'permanent')
             THEN 'stopped while it was being sent'
+            WHEN x.outcome = 'dry_run' THEN 'dry run: nobody was called'
             WHEN x.outcome = 'permanent' THEN coalesce(x.detail, 'the provider refused it for good')
             WHEN x.state = 'failed' AND x.outcome = 'unknown' AND n.on_unknown_fail
             THEN 'nobody can tell whether it was sent, and on-unknown is fail'

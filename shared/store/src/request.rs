@@ -174,7 +174,7 @@ struct NotificationColumns {
     max_age: Vec<f64>,
     on_unknown_fail: Vec<bool>,
     address: Vec<Option<String>>,
-    options: Vec<sqlx::types::Json<BTreeMap<&'static str, String>>>,
+    options: Vec<sqlx::types::Json<BTreeMap<&'static str, serde_json::Value>>>,
 }
 
 impl NotificationColumns {

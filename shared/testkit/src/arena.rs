@@ -1,13 +1,15 @@
 use std::{
     collections::BTreeMap,
+    process::{Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use devservers::{Postgres, RabbitMq, Workplace, workspace};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
-use crate::{Database, Program, Queue, Simulator, Vhost, wait_for};
+use crate::{Database, Program, Queue, Simulator, Vhost, WEBHOOK_SECRET, program::binary, wait_for};
 
 /// Everything that an end-to-end test needs, its own and fresh: programs started in it work with one another and with
 /// nothing else.
@@ -83,6 +85,21 @@ impl Arena {
         ready
     }
 
+    /// Runs a program of Tocsin's to its end, with this arena's settings.
+    pub async fn run(&self, name: &str, arguments: &[&str]) -> Output {
+        self.run_with(name, arguments, &[]).await
+    }
+
+    /// The same, with settings of the test's own.
+    pub async fn run_with(&self, name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+        let mut all = self.settings(name);
+        all.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let mut command = Command::new(binary(name));
+        command.args(arguments).env_clear().envs(all).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(120), command.output()).await;
+        output.unwrap_or_else(|_| panic!("{name} {arguments:?} did not end")).expect("the program starts")
+    }
+
     fn settings(&self, program: &str) -> BTreeMap<String, String> {
         [
             ("TOCSIN_DATABASE__URL", self.database.url()),
@@ -94,6 +111,17 @@ impl Arena {
             ("TOCSIN_TWILIO__ACCOUNT_SID", "SID"),
             ("TOCSIN_TWILIO__AUTH_TOKEN", "TOKEN"),
             ("TOCSIN_TWILIO__URL", "http://example.org/twiml"),
+            ("TOCSIN_SMTP__HOST", "localhost"),
+            ("TOCSIN_SMTP__PORT", &self.simulator.smtp.port().to_string()),
+            ("TOCSIN_SMTP__CA_FILE", self.simulator.authority.to_str().expect("a readable path")),
+            ("TOCSIN_SMTP__USERNAME", "tocsin"),
+            ("TOCSIN_SMTP__PASSWORD", "mail-development"),
+            ("TOCSIN_MAIL__FROM", "Tocsin <alarm@example.com>"),
+            ("TOCSIN_PUBNUB__SERVICE_URL", &self.simulator.url),
+            ("TOCSIN_PUBNUB__PUB_KEY", "pub-key-development"),
+            ("TOCSIN_PUBNUB__SUB_KEY", "sub-key-development"),
+            ("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET),
+            ("TOCSIN_WEBHOOK__ALLOW_PRIVATE", "true"),
             ("TOCSIN_HEALTH__LISTEN", "127.0.0.1:0"),
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -109,6 +137,12 @@ impl Arena {
         let at = self.now() + in_seconds;
         let call = |number: &&str| json!({"channel": "phone", "at": at, "phone-number": number});
         let notifications: Vec<Value> = numbers.iter().map(call).collect();
+        let body = json!({"process-id": process, "action": "start", "notifications": notifications});
+        self.queue.send(process, &body.to_string());
+    }
+
+    /// Sends a start with these notifications.
+    pub fn start_process(&self, process: &str, notifications: &[Value]) {
         let body = json!({"process-id": process, "action": "start", "notifications": notifications});
         self.queue.send(process, &body.to_string());
     }

@@ -19,7 +19,7 @@ pub use arena::Arena;
 pub use database::Database;
 pub use devservers::Signal;
 pub use program::{Program, binary};
-pub use simulator::Simulator;
+pub use simulator::{Simulator, WEBHOOK_SECRET};
 pub use sqs::Queue;
 pub use vhost::Vhost;
 

@@ -1,28 +1,48 @@
-use std::time::Duration;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use devservers::Workplace;
 use serde_json::Value;
 
 use crate::{Program, wait_for};
 
+/// The key that webhooks are signed with in tests.
+pub const WEBHOOK_SECRET: &str = "whsec_dG9jc2luLXRlc3RzLXNpZ24td2l0aC10aGlzLWtleQ==";
+
 /// The provider simulator, running as a process.
 #[derive(Debug)]
 pub struct Simulator {
     _program: Program,
-    /// Where it listens.
+    /// Where it listens for HTTP.
     pub url: String,
+    /// Its mail server, with STARTTLS.
+    pub smtp: SocketAddr,
+    /// Its mail server with TLS from the first byte.
+    pub smtps: SocketAddr,
+    /// The certificate of the authority behind its TLS.
+    pub authority: PathBuf,
 }
 
 impl Simulator {
     pub(crate) async fn start(workplace: &Workplace) -> Self {
-        let program = Program::spawn(workplace, "simulator", &["--listen", "127.0.0.1:0"], &[]);
-        let url = wait_for("the simulator's address", Duration::from_secs(10), || async {
-            let output = program.output();
-            let line = output.iter().find_map(|line| line.strip_prefix("simulator: "))?;
-            line.split_once("/simulator/").map(|(url, _)| url.to_owned())
+        let authority = workplace.dir().join("authority.pem");
+        let any_port = "127.0.0.1:0";
+        let mut arguments = vec!["--authority", authority.to_str().expect("a readable path")];
+        for option in ["--listen", "--smtp-listen", "--smtps-listen"] {
+            arguments.extend([option, any_port]);
+        }
+        arguments.extend(["--webhook-secret", WEBHOOK_SECRET]);
+        let program = Program::spawn(workplace, "simulator", &arguments, &[]);
+        let line = wait_for("the simulator's addresses", Duration::from_secs(10), || async {
+            program.output().iter().find_map(|line| line.strip_prefix("simulator: ").map(str::to_owned))
         })
         .await;
-        Self { _program: program, url }
+        let address = |before: &str| -> SocketAddr {
+            let (_, rest) = line.split_once(before).expect("the address of every server");
+            let end = rest.find(['/', ',', ' ']).unwrap_or(rest.len());
+            rest[..end].parse().expect("an address")
+        };
+        let (http, smtp, smtps) = (address("http://"), address("SMTP at "), address("with TLS at "));
+        Self { _program: program, url: format!("http://{http}"), smtp, smtps, authority }
     }
 
     /// Everything that arrived.
@@ -32,7 +52,7 @@ impl Simulator {
         serde_json::from_str(&text).expect("a list")
     }
 
-    /// The numbers that were called, in order.
+    /// The addresses that were to be reached, in order.
     pub fn called(&self) -> Vec<String> {
         let number = |arrival: &Value| arrival["address"].as_str().expect("an address").to_owned();
         self.arrivals().iter().map(number).collect()

@@ -1,13 +1,13 @@
 use std::{borrow::Cow, fmt};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 /// A JSON value that keeps every member of an object, so that a key that stands twice can be seen.
 #[derive(Debug)]
 pub(crate) enum Json {
     Null,
-    Bool,
+    Bool(bool),
     Number(Number),
     String(String),
     Array(Vec<Json>),
@@ -24,11 +24,25 @@ impl Json {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
-            Self::Bool => "a boolean",
+            Self::Bool(_) => "a boolean",
             Self::Number(_) => "a number",
             Self::String(_) => "a string",
             Self::Array(_) => "an array",
             Self::Object(_) => "an object",
+        }
+    }
+}
+
+/// Of a key that stands twice, the last.
+impl From<Json> for Value {
+    fn from(json: Json) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(b) => Self::Bool(b),
+            Json::Number(number) => Self::Number(number),
+            Json::String(text) => Self::String(text),
+            Json::Array(items) => items.into_iter().map(Self::from).collect(),
+            Json::Object(members) => members.into_iter().map(|(key, value)| (key, Self::from(value))).collect(),
         }
     }
 }
@@ -46,8 +60,8 @@ impl<'de> Deserialize<'de> for Json {
             fn visit_unit<E>(self) -> Result<Json, E> {
                 Ok(Json::Null)
             }
-            fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
-                Ok(Json::Bool)
+            fn visit_bool<E>(self, b: bool) -> Result<Json, E> {
+                Ok(Json::Bool(b))
             }
             fn visit_i64<E>(self, n: i64) -> Result<Json, E> {
                 Ok(Json::Number(n.into()))

@@ -3,6 +3,7 @@
 //! Parsed once, at the edge, into types that can't be wrong afterwards.
 
 mod dispatch;
+mod field;
 mod json;
 mod request;
 

@@ -1,13 +1,14 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use domain::{
-    Action, CHANNELS, Channel, DEFAULT_MAX_AGE, DEFAULT_MAX_ATTEMPTS, Field, FieldKind, NewNotification, OnUnknown,
-    PhoneNumber, ProcessName, Request,
+    Action, CHANNELS, Channel, DEFAULT_MAX_AGE, DEFAULT_MAX_ATTEMPTS, Field, NewNotification, OnUnknown, ProcessName,
+    Request,
 };
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::json::Json;
+use crate::{field, json::Json};
 
 /// The largest body that is read, which is the largest that SQS carries.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -128,7 +129,7 @@ impl Reader {
                 }
             }
             Json::Object(members) => self.refuse_nul(path, members),
-            Json::Null | Json::Bool | Json::Number(_) | Json::String(_) => {}
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
         }
     }
 
@@ -194,16 +195,10 @@ impl Reader {
         let channel = channel?;
         let address = match &channel.address {
             None => Some(None),
-            Some(field) => match self.field(&mut members, &path, field) {
-                Some(None) => {
-                    self.wrong(join(&path, field.key), format!("is required for channel {}", channel.name));
-                    None
-                }
-                other => other,
-            },
+            Some(field) => self.field(&mut members, &path, channel, field),
         };
         let options: Vec<_> =
-            channel.options.iter().map(|f| Some((f.key, self.field(&mut members, &path, f)?))).collect();
+            channel.options.iter().map(|f| Some((f.key, self.field(&mut members, &path, channel, f)?))).collect();
         let options: BTreeMap<_, _> = options
             .into_iter()
             .collect::<Option<Vec<_>>>()?
@@ -213,7 +208,7 @@ impl Reader {
         Some(NewNotification {
             channel,
             at: at?,
-            address: address?,
+            address: address?.and_then(|value| value.as_str().map(str::to_owned)),
             options,
             on_unknown: on_unknown?,
             max_attempts: max_attempts?.map_or(DEFAULT_MAX_ATTEMPTS, |n| u16::try_from(n).unwrap_or(u16::MAX)),
@@ -283,21 +278,19 @@ impl Reader {
         }
     }
 
-    /// A channel's own key: `None` if it is wrong, `Some(None)` if it is not there.
-    fn field(&mut self, members: &mut Members, path: &str, field: &Field) -> Option<Option<String>> {
-        let Some(text) = self.string(members, path, field.key)? else { return Some(None) };
-        let problem = match field.kind {
-            FieldKind::PhoneNumber => PhoneNumber::parse(&text).err().map(|error| error.to_string()),
-            FieldKind::Url => url_problem(&text),
-            FieldKind::Text(max) => (text.chars().count() > max).then(|| format!("must be at most {max} characters")),
+    /// A channel's own key: `None` if it is wrong, `Some(None)` if it is not there and need not be.
+    fn field(&mut self, members: &mut Members, path: &str, channel: &Channel, field: &Field) -> Option<Option<Value>> {
+        let problem = match self.take(members, path, field.key) {
+            None if field.required => format!("is required for channel {}", channel.name),
+            None => return Some(None),
+            Some(json) => match field::read(field.kind, json) {
+                Ok(value) if field.required && value == "" => "must not be empty".to_owned(),
+                Ok(value) => return Some(Some(value)),
+                Err(problem) => problem,
+            },
         };
-        match problem {
-            None => Some(Some(text)),
-            Some(problem) => {
-                self.wrong(join(path, field.key), problem);
-                None
-            }
-        }
+        self.wrong(join(path, field.key), problem);
+        None
     }
 
     fn required_string(&mut self, members: &mut Members, path: &str, key: &str) -> Option<String> {
@@ -337,12 +330,6 @@ fn join(path: &str, key: &str) -> String {
 /// A stranger's key, fit to stand in a message: short, and without control characters.
 fn printable(key: &str) -> String {
     key.chars().take(40).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-fn url_problem(text: &str) -> Option<String> {
-    let fits = text.len() <= 2_048
-        && url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    (!fits).then(|| "must be an absolute http or https URL of at most 2048 characters".to_owned())
 }
 
 #[cfg(test)]
@@ -388,7 +375,7 @@ mod tests {
             ("process-id", "must not be empty"),
             ("notifications[0].at", "from 0"),
             ("notifications[0].phone-number", "is required for channel phone"),
-            ("notifications[1].channel", "must be one of phone, console"),
+            ("notifications[1].channel", "must be one of phone, sms"),
             ("notifications[1].at", "whole seconds"),
             ("notifications[1].on-unknown", "\"fail\""),
             ("notifications[2]", "must be an object, is a number"),

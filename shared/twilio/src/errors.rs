@@ -14,10 +14,14 @@ const CODES: &[(u32, Outcome, &str)] = &[
     (21217, Outcome::Permanent, "the number called does not look like a phone number"),
     (21401, Outcome::Permanent, "the number is not valid"),
     (21408, Outcome::Permanent, "the account may not reach this region"),
+    (21606, Outcome::Permanent, "the sender's number can't send messages, or not to this number"),
     (21608, Outcome::Permanent, "a trial account may only reach verified numbers"),
     (21610, Outcome::Permanent, "the recipient has unsubscribed"),
+    (21611, Outcome::RateLimited, "the sender's queue is full; this one was not carried out"),
     (21612, Outcome::Permanent, "the number called can't be reached from the caller's number"),
     (21614, Outcome::Permanent, "the number is not a mobile number"),
+    (21617, Outcome::Permanent, "the text is longer than 1600 characters"),
+    (63038, Outcome::RateLimited, "the account's limit of messages a day is reached; this one was not carried out"),
 ];
 
 /// What an error means, by its code where that says more, else by its HTTP status.
@@ -28,12 +32,8 @@ pub(crate) fn classify(status: u16, code: Option<u32>) -> (Outcome, &'static str
 
 fn by_status(status: u16) -> (Outcome, &'static str) {
     match status {
-        401 | 403 => (Outcome::ChannelDown, "the account's credentials were refused"),
-        429 => (Outcome::RateLimited, "too many requests"),
-        408 | 425 | 503 => (Outcome::Temporary, "not available for now"),
         300..=399 => (Outcome::ChannelDown, "it answers with a redirect: twilio.base_url is wrong"),
-        400..=499 => (Outcome::Permanent, "the request was refused"),
-        _ => (Outcome::Unknown, "a server error; nobody can tell whether there was a call"),
+        _ => http_client::outcome_of_status(status),
     }
 }
 
@@ -51,14 +51,8 @@ mod tests {
             (400, Some(99999), Outcome::Permanent),
             (404, None, Outcome::Permanent),
             (401, None, Outcome::ChannelDown),
-            (403, None, Outcome::ChannelDown),
-            (408, None, Outcome::Temporary),
-            (425, None, Outcome::Temporary),
-            (429, None, Outcome::RateLimited),
-            (500, None, Outcome::Unknown),
-            (502, None, Outcome::Unknown),
+            (429, Some(63038), Outcome::RateLimited),
             (503, None, Outcome::Temporary),
-            (504, None, Outcome::Unknown),
             (302, None, Outcome::ChannelDown),
         ] {
             assert_eq!(classify(status, code).0, outcome, "{status} {code:?}");

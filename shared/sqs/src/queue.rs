@@ -4,7 +4,10 @@ use aws_config::{BehaviorVersion, Region, timeout::TimeoutConfig};
 use aws_sdk_sqs::{
     Client,
     error::DisplayErrorContext,
-    types::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName},
+    types::{
+        ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
+        QueueAttributeName,
+    },
 };
 use runtime::{
     Reader,
@@ -18,14 +21,16 @@ const BATCH: usize = 10;
 const ANSWER_TIME: Duration = Duration::from_secs(8);
 
 /// Which queue, and how it is read.
-pub(crate) struct Config {
+#[derive(Debug)]
+pub struct Config {
     queue_url: String,
     endpoint_url: Option<String>,
     wait: Duration,
 }
 
 impl Config {
-    pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
+    /// Reads the [`SETTINGS`](crate::SETTINGS); `None` if any is wrong.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
         let queue_url = reader.url(&SQS_QUEUE_URL);
         if queue_url.as_ref().is_some_and(|url| !url.ends_with(".fifo")) {
             reader.wrong(&SQS_QUEUE_URL, "must be a FIFO queue, whose name ends in .fifo");
@@ -37,7 +42,8 @@ impl Config {
 }
 
 /// The SQS FIFO queue of requests.
-pub(crate) struct Queue {
+#[derive(Debug)]
+pub struct Queue {
     client: Client,
     url: String,
     wait: Duration,
@@ -45,24 +51,30 @@ pub(crate) struct Queue {
 
 /// A message that was received.
 #[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) receipt: Receipt,
-    pub(crate) group: String,
-    pub(crate) body: String,
+pub struct Message {
+    /// What it is deleted by.
+    pub receipt: Receipt,
+    /// Its MessageGroupId.
+    pub group: String,
+    /// Its body.
+    pub body: String,
 }
 
 /// By what a message is known, and by what it can be deleted.
 #[derive(Debug, Clone)]
-pub(crate) struct Receipt {
-    pub(crate) message_id: String,
-    pub(crate) handle: String,
+pub struct Receipt {
+    /// Its MessageId.
+    pub message_id: String,
+    /// Its ReceiptHandle.
+    pub handle: String,
 }
 
 /// What SQS said was wrong, in one line.
-pub(crate) type Problem = String;
+pub type Problem = String;
 
 impl Queue {
-    pub(crate) async fn new(config: &Config) -> Self {
+    /// Prepares a client; region and credentials are found as AWS's own tools find them.
+    pub async fn new(config: &Config) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
             .operation_attempt_timeout(config.wait + ANSWER_TIME)
@@ -77,15 +89,28 @@ impl Queue {
     }
 
     /// The queue's name in the database: its account and name, which stay when its host doesn't.
-    pub(crate) fn source(&self) -> String {
+    pub fn source(&self) -> String {
         let mut parts = self.url.rsplit('/');
         let name = parts.next().unwrap_or_default();
         let account = parts.next().unwrap_or_default();
         format!("sqs:{account}/{name}")
     }
 
+    /// Asks for the queue's attributes, which receives nothing.
+    pub async fn check(&self) -> Result<String, Problem> {
+        let names = [QueueAttributeName::FifoQueue, QueueAttributeName::ApproximateNumberOfMessages];
+        let request = self.client.get_queue_attributes().queue_url(&self.url).set_attribute_names(Some(names.to_vec()));
+        let answer = request.send().await.map_err(|error| DisplayErrorContext(error).to_string())?;
+        let attributes = answer.attributes.unwrap_or_default();
+        if attributes.get(&QueueAttributeName::FifoQueue).is_none_or(|fifo| fifo != "true") {
+            return Err("the queue is no FIFO queue".to_owned());
+        }
+        let waiting = attributes.get(&QueueAttributeName::ApproximateNumberOfMessages).map_or("?", String::as_str);
+        Ok(format!("the queue answers, and has about {waiting} messages waiting"))
+    }
+
     /// Up to ten messages, in order within each group; none if none came in time.
-    pub(crate) async fn receive(&self, wait: Option<Duration>) -> Result<Vec<Message>, Problem> {
+    pub async fn receive(&self, wait: Option<Duration>) -> Result<Vec<Message>, Problem> {
         let wait = wait.unwrap_or(self.wait).as_secs();
         let answer = self
             .client
@@ -105,8 +130,15 @@ impl Queue {
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(message).collect())
     }
 
+    /// Sends one message. `deduplication_id` tells it from every other of the last five minutes.
+    pub async fn send(&self, group: &str, deduplication_id: &str, body: &str) -> Result<(), Problem> {
+        let request = self.client.send_message().queue_url(&self.url).message_body(body);
+        let request = request.message_group_id(group).message_deduplication_id(deduplication_id);
+        request.send().await.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
+    }
+
     /// Deletes messages, and answers those that could not be.
-    pub(crate) async fn delete(&self, messages: Vec<Receipt>) -> (Vec<Receipt>, Option<Problem>) {
+    pub async fn delete(&self, messages: Vec<Receipt>) -> (Vec<Receipt>, Option<Problem>) {
         let (mut left, mut problem) = (Vec::new(), None);
         for chunk in messages.chunks(BATCH) {
             let entries = chunk.iter().enumerate().map(|(n, message)| {
@@ -134,7 +166,7 @@ impl Queue {
     }
 
     /// Keeps messages from being handed out again for another while.
-    pub(crate) async fn extend(&self, messages: &[Receipt], time: Duration) {
+    pub async fn extend(&self, messages: &[Receipt], time: Duration) {
         for chunk in messages.chunks(BATCH) {
             let entries = chunk.iter().enumerate().map(|(n, message)| {
                 ChangeMessageVisibilityBatchRequestEntry::builder()

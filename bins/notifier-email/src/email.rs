@@ -1,0 +1,106 @@
+use std::{sync::Mutex, time::Duration};
+
+use domain::Outcome;
+use notifier::{Answer, Channel, Claim};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    message::{Defaults, Mail, mail},
+    refusals,
+    smtp::{Failure, Phase, Server, Session},
+};
+
+/// How long a session may lie idle. Servers close theirs after some minutes at the earliest.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+
+/// Sends mail, over sessions that are kept for the next one.
+pub(crate) struct Email {
+    server: Server,
+    defaults: Defaults,
+    call_timeout: Duration,
+    idle: Mutex<Vec<(Session, Instant)>>,
+}
+
+impl Email {
+    /// `call_timeout` is when a mail is given up.
+    pub(crate) fn new(server: Server, defaults: Defaults, call_timeout: Duration) -> Self {
+        Self { server, defaults, call_timeout, idle: Mutex::default() }
+    }
+
+    fn take_idle(&self) -> Option<Session> {
+        let mut idle = self.idle.lock().expect("nobody panics while holding this lock");
+        idle.retain(|(_, since)| since.elapsed() < MAX_IDLE);
+        idle.pop().map(|(session, _)| session)
+    }
+
+    fn keep(&self, session: Session) {
+        self.idle.lock().expect("nobody panics while holding this lock").push((session, Instant::now()));
+    }
+
+    async fn deliver(&self, mail: &Mail) -> Result<usize, Failure> {
+        // A little before the worker's own limit, so that it is known how far it had come.
+        let end = Instant::now() + self.call_timeout * 9 / 10;
+        if let Some(mut session) = self.take_idle() {
+            match session.send(&mail.envelope, &mail.content, end).await {
+                Ok(accepted) => {
+                    self.keep(session);
+                    return Ok(accepted.refused_copies);
+                }
+                // The server had ended it meanwhile.
+                Err(Failure { phase: Phase::Sender, code: None | Some(421), .. }) => {}
+                Err(failure) => {
+                    session.quit().await;
+                    return Err(failure);
+                }
+            }
+        }
+        let mut session = self.server.open(end).await?;
+        match session.send(&mail.envelope, &mail.content, end).await {
+            Ok(accepted) => {
+                self.keep(session);
+                Ok(accepted.refused_copies)
+            }
+            Err(failure) => {
+                session.quit().await;
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl Channel for Email {
+    const NAME: &'static str = "email";
+
+    type Message = Mail;
+
+    fn prepare(&self, claim: &Claim, _property: Option<&Value>) -> Result<Mail, Answer> {
+        mail(claim, &self.defaults)
+    }
+
+    async fn send(&self, mail: Mail) -> Answer {
+        match self.deliver(&mail).await {
+            Ok(refused_copies) => {
+                let copies = match refused_copies {
+                    0 => String::new(),
+                    n => format!(", but refused {n} of its copies"),
+                };
+                let accepted = Answer::new(Outcome::Delivered, format!("the mail server accepted the mail{copies}"));
+                Answer { provider_id: Some(mail.message_id), ..accepted }
+            }
+            Err(failure) => refusals::answer(&failure, mail.own_sender),
+        }
+    }
+
+    /// Connects, makes TLS, logs in, and takes leave.
+    async fn check(&self) -> Result<String, String> {
+        match self.server.open(Instant::now() + self.call_timeout).await {
+            Ok(session) => {
+                session.quit().await;
+                let login = if self.server.login.is_some() { "and takes the login" } else { "and was given no login" };
+                Ok(format!("{}:{} answers, {login}", self.server.host, self.server.port))
+            }
+            Err(failure) => Err(refusals::answer(&failure, false).detail.unwrap_or_default()),
+        }
+    }
+}

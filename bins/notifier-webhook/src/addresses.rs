@@ -1,0 +1,253 @@
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+/// Why nothing is posted there.
+pub(crate) const PRIVATE: &str =
+    "its address is private, link-local or otherwise not public, and webhook.allow_private is false";
+
+/// Blocks that are not globally reachable, from
+/// <https://www.iana.org/assignments/iana-ipv4-special-registry>, and multicast.
+const NOT_PUBLIC_V4: &[(Ipv4Addr, u32)] = &[
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+/// The same, within 2000::/3, from <https://www.iana.org/assignments/iana-ipv6-special-registry>. 6to4 and Teredo are
+/// among them, as they hide an IPv4 address.
+const NOT_PUBLIC_V6: &[(Ipv6Addr, u32)] = &[
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+/// The only block from which public addresses are given out.
+const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// Translates to IPv4 (RFC 6052), so the address within decides.
+const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+
+/// Whether the host is a name, of which the resolver decides, or an address that anybody may post to. Decimal, octal and
+/// hexadecimal ways to write an address have been understood by the URL's parser.
+pub(crate) fn is_public_or_name(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(_)) => true,
+        Some(Host::Ipv4(address)) => is_public(address.into()),
+        Some(Host::Ipv6(address)) => is_public(address.into()),
+        None => false,
+    }
+}
+
+fn is_public(address: IpAddr) -> bool {
+    let within_v4 = |v4: Ipv4Addr, (block, length): (Ipv4Addr, u32)| {
+        (v4.to_bits() ^ block.to_bits()).checked_shr(32 - length) == Some(0)
+    };
+    let within_v6 = |v6: Ipv6Addr, (block, length): (Ipv6Addr, u32)| {
+        (v6.to_bits() ^ block.to_bits()).checked_shr(128 - length) == Some(0)
+    };
+    let low_32_bits = |v6: Ipv6Addr| Ipv4Addr::from_bits((v6.to_bits() & u128::from(u32::MAX)) as u32);
+    match address {
+        IpAddr::V4(v4) => !NOT_PUBLIC_V4.iter().any(|block| within_v4(v4, *block)),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() || within_v6(v6, NAT64) => is_public(low_32_bits(v6).into()),
+        IpAddr::V6(v6) => within_v6(v6, GLOBAL_UNICAST) && !NOT_PUBLIC_V6.iter().any(|block| within_v6(v6, *block)),
+    }
+}
+
+type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// Resolves names to public addresses, or not at all. The connection is made to what is answered here, so a name can't
+/// be one thing when it is looked at and another when it is used.
+pub(crate) struct PublicOnly {
+    look_up: fn(String) -> Lookup,
+    is_public: fn(IpAddr) -> bool,
+}
+
+impl Default for PublicOnly {
+    fn default() -> Self {
+        Self { look_up: system_lookup, is_public }
+    }
+}
+
+fn system_lookup(name: String) -> Lookup {
+    Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) })
+}
+
+#[derive(Debug)]
+struct NotPublic;
+
+impl std::fmt::Display for NotPublic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(PRIVATE)
+    }
+}
+
+impl Error for NotPublic {}
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (found, is_public) = ((self.look_up)(name.as_str().to_owned()), self.is_public);
+        Box::pin(async move {
+            let found = found.await?;
+            // One that is not public among others is a trick, not an accident.
+            if !found.iter().copied().all(is_public) {
+                return Err(NotPublic.into());
+            }
+            let addresses: Addrs = Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        str::FromStr,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+        time::Duration,
+    };
+
+    use http_client::{Reply, exchange};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[test]
+    fn tricky_hosts_are_seen_through() {
+        for url in [
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0x7f.1/",
+            "http://0177.0.0.1/",
+            "http://017700000001/",
+            "http://127.0.0.1./",
+            "http://①②⑦.0.0.1/",
+            "http://%31%32%37.0.0.1/",
+            "http://0/",
+            "http://0.0.0.0/",
+            "http://10.1.2.3/",
+            "http://100.64.0.1/",
+            "http://169.254.169.254/latest/meta-data/",
+            "http://172.31.255.255/",
+            "http://192.168.0.1/",
+            "http://198.18.0.1/",
+            "http://224.0.0.1/",
+            "http://255.255.255.255/",
+            "http://[::]/",
+            "http://[::1]/",
+            "http://[::127.0.0.1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:7f00:1]/",
+            "http://[::ffff:a00:1]/",
+            "http://[64:ff9b::127.0.0.1]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[64:ff9b:1::8.8.8.8]/",
+            "http://[2002:7f00:1::]/",
+            "http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/",
+            "http://[2001:db8::1]/",
+            "http://[fc00::1]/",
+            "http://[fd12:3456::1]/",
+            "http://[fe80::1]/",
+            "http://[fec0::1]/",
+            "http://[ff02::1]/",
+            "http://user:password@127.0.0.1/",
+        ] {
+            assert!(!is_public_or_name(&Url::parse(url).unwrap()), "{url}");
+        }
+    }
+
+    #[test]
+    fn public_addresses_and_names_pass() {
+        for url in [
+            "http://8.8.8.8/",
+            "http://134744072/",
+            "http://172.32.0.1/",
+            "http://[2606:4700::1111]/",
+            "http://[::ffff:8.8.8.8]/",
+            "http://[64:ff9b::8.8.8.8]/",
+            "http://example.org/",
+            "http://localhost/",
+        ] {
+            assert!(is_public_or_name(&Url::parse(url).unwrap()), "{url}");
+        }
+    }
+
+    async fn posted(look_up: fn(String) -> Lookup, url: &str) -> Reply {
+        let builder = http_client::builder(Duration::from_millis(400));
+        let client = builder.dns_resolver(Arc::new(PublicOnly { look_up, is_public })).build().unwrap();
+        exchange(client.post(url)).await
+    }
+
+    #[tokio::test]
+    async fn a_name_of_this_machine_is_refused_however_it_is_written() {
+        for url in ["http://localhost:1/", "http://LOCALHOST.:1/", "http://localhost:1/?x=example.org"] {
+            assert_eq!(posted(system_lookup, url).await, Reply::Unreachable(PRIVATE.to_owned()), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_private_address_among_public_ones_is_refused() {
+        fn mixed(_: String) -> Lookup {
+            let found = ["93.184.215.14", "10.0.0.1"].map(|text| IpAddr::from_str(text).unwrap());
+            Box::pin(async move { Ok(found.to_vec()) })
+        }
+        assert_eq!(posted(mixed, "http://mixed.example/").await, Reply::Unreachable(PRIVATE.to_owned()));
+    }
+
+    /// What is connected to is what was looked at: there is no second look between the two. 127.0.0.2 stands for a
+    /// public address here.
+    #[tokio::test]
+    async fn a_name_that_changes_is_looked_at_once_for_each_connection() {
+        static LOOKUPS: AtomicU32 = AtomicU32::new(0);
+        fn changing(_: String) -> Lookup {
+            let last = if LOOKUPS.fetch_add(1, Ordering::SeqCst) == 0 { 2 } else { 1 };
+            Box::pin(async move { Ok(vec![Ipv4Addr::new(127, 0, 0, last).into()]) })
+        }
+        let resolver = PublicOnly { look_up: changing, is_public: |address| address != Ipv4Addr::LOCALHOST };
+        let builder = http_client::builder(Duration::from_secs(5)).pool_max_idle_per_host(0);
+        let client = builder.dns_resolver(Arc::new(resolver)).build().unwrap();
+
+        let public = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let port = public.local_addr().unwrap().port();
+        let private = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let url = format!("http://changing.example:{port}/");
+        let answer = async {
+            let (mut stream, _) = public.accept().await.unwrap();
+            stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        };
+        let (first, ()) = tokio::join!(exchange(client.post(&url)), answer);
+        assert!(matches!(first, Reply::Answered(answered) if answered.status == 204));
+        assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
+        assert_eq!(exchange(client.post(&url)).await, Reply::Unreachable(PRIVATE.to_owned()));
+        let nobody = tokio::time::timeout(Duration::from_millis(50), private.accept()).await;
+        assert!(nobody.is_err(), "nobody connected to the private address");
+    }
+}

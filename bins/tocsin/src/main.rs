@@ -1,0 +1,7 @@
+//! The command line of whoever runs Tocsin. See the library of this crate.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tocsin::main()
+}

@@ -1,0 +1,148 @@
+//! What the channels share whose provider speaks HTTP: one exchange, bounded in time and size, and what its status
+//! means.
+
+use std::{error::Error, time::Duration};
+
+use domain::Outcome;
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, header::RETRY_AFTER, redirect::Policy};
+use tokio::time::{Instant, timeout_at};
+
+/// As much of an answer as is read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// How long the rest of an answer may take after its status.
+const ANSWER_BODY_PATIENCE: Duration = Duration::from_millis(800);
+
+/// What came back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// An answer.
+    Answered(Answered),
+    /// No connection was made, and so nothing was sent. The text says why.
+    Unreachable(String),
+    /// The connection broke when something may have been sent.
+    Broken,
+    /// The request could not even be made: its URL is of no use.
+    Unusable,
+}
+
+/// A provider's answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The HTTP status.
+    pub status: u16,
+    /// How long it asks us to wait.
+    pub retry_after: Option<Duration>,
+    /// The body, or as much of it as came in time, up to 64 KiB.
+    pub body: Vec<u8>,
+}
+
+/// A client that follows no redirect and uses no proxy. `call_timeout` is when a call is given up; making a connection
+/// gets half of it, as it is known that nothing was sent before.
+pub fn builder(call_timeout: Duration) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("tocsin/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(call_timeout / 2)
+        .redirect(Policy::none())
+        .no_proxy()
+}
+
+/// Sends a request, once, and reads the answer.
+pub async fn exchange(request: RequestBuilder) -> Reply {
+    match request.send().await {
+        Ok(response) => Reply::Answered(read(response).await),
+        Err(error) if error.is_builder() => Reply::Unusable,
+        Err(error) if error.is_connect() => Reply::Unreachable(innermost(&error)),
+        Err(_) => Reply::Broken,
+    }
+}
+
+async fn read(mut response: Response) -> Answered {
+    let status = response.status().as_u16();
+    let retry_after =
+        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(parse_retry_after);
+    let mut body = Vec::new();
+    let end = Instant::now() + ANSWER_BODY_PATIENCE;
+    while body.len() < MAX_ANSWER_BYTES {
+        match timeout_at(end, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            // The status says enough where the rest is lost, or does not come.
+            Ok(Ok(None) | Err(_)) | Err(_) => break,
+        }
+    }
+    Answered { status, retry_after, body }
+}
+
+/// The cause of all the others, such as "Connection refused". It holds no URL.
+fn innermost(error: &reqwest::Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.last().map_or_else(|| "no connection".to_owned(), ToString::to_string)
+}
+
+/// Reads a Retry-After header (RFC 9110, section 10.2.3): whole seconds. A date is not understood, as it would need
+/// this machine's clock; nor is anything else.
+fn parse_retry_after(value: &str) -> Option<Duration> {
+    let digits = value.trim();
+    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    all_digits.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+}
+
+/// What an HTTP status means that says nothing more special.
+pub fn outcome_of_status(status: u16) -> (Outcome, &'static str) {
+    match status {
+        200..=299 => (Outcome::Delivered, "accepted"),
+        300..=399 => (Outcome::Permanent, "it answers with a redirect, which is not followed"),
+        401 | 403 => (Outcome::ChannelDown, "the credentials were refused"),
+        429 => (Outcome::RateLimited, "too many requests"),
+        408 | 425 | 503 => (Outcome::Temporary, "not available for now"),
+        400..=499 => (Outcome::Permanent, "the request was refused"),
+        _ => (Outcome::Unknown, "a server error; nobody can tell whether it was carried out"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after() {
+        assert_eq!(parse_retry_after(" 120 "), Some(Duration::from_secs(120)));
+        assert_eq!(parse_retry_after("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        for bad in ["", "-1", "1.5", "soon", "Fri, 31 Dec 1999 23:59:59 GMT", "+3"] {
+            assert_eq!(parse_retry_after(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn statuses() {
+        for (status, outcome) in [
+            (200, Outcome::Delivered),
+            (204, Outcome::Delivered),
+            (302, Outcome::Permanent),
+            (400, Outcome::Permanent),
+            (401, Outcome::ChannelDown),
+            (403, Outcome::ChannelDown),
+            (404, Outcome::Permanent),
+            (408, Outcome::Temporary),
+            (410, Outcome::Permanent),
+            (425, Outcome::Temporary),
+            (429, Outcome::RateLimited),
+            (500, Outcome::Unknown),
+            (502, Outcome::Unknown),
+            (503, Outcome::Temporary),
+            (504, Outcome::Unknown),
+        ] {
+            assert_eq!(outcome_of_status(status).0, outcome, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_unreachable_and_why_is_said_without_its_address() {
+        let client = builder(Duration::from_secs(5)).build().unwrap();
+        let Reply::Unreachable(why) = exchange(client.get("http://127.0.0.1:1/secret")).await else { panic!() };
+        assert!(why.contains("refused") && !why.contains("secret"), "{why}");
+        let Reply::Unreachable(why) = exchange(client.get("http://nowhere.invalid/secret")).await else { panic!() };
+        assert!(!why.contains("secret"), "{why}");
+        assert_eq!(exchange(client.get("http:///")).await, Reply::Unusable);
+    }
+}
