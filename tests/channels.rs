@@ -318,7 +318,7 @@ async fn private_addresses_get_no_webhook_unless_that_is_allowed() {
     let hosts = [
         "127.0.0.1",
         "localhost",
-        "LOCALHOST.",
+        "LOCALHOST",
         "2130706433",
         "0x7f.1",
         "0177.0.0.1",

@@ -19,15 +19,21 @@ async fn the_demo_shows_calls_in_order_and_the_stopped_one_cancelled() {
         wait_for("the demo's end", Duration::from_secs(180), || std::future::ready(demo.try_wait().unwrap())).await;
     let shown = shown();
     assert!(status.success(), "{shown}");
-    let calls: Vec<_> =
-        shown.lines().filter_map(|line| line.split_once("is asked to call ")).map(|(_, to)| to).collect();
+    let arrived = |line: &str| {
+        let told = line.split_once("is asked to ").or(line.split_once(" gets a ")).or(line.split_once("is to "));
+        told.map(|(_, told)| told.to_owned())
+    };
+    let arrived: Vec<_> = shown.lines().filter(|line| line.contains(", answers ")).filter_map(arrived).collect();
     assert_eq!(
-        calls,
+        arrived,
         [
-            "+385911111111, answers 201",
-            "+385912222222, answers 503",
-            "+385911111112, answers 201",
-            "+385912222222, answers 201",
+            "webhook at /webhook/orders, answers 201",
+            "call +385911111111, answers 201",
+            "call +385912222222, answers 503",
+            "mail for manager@example.org, answers 250",
+            "publish to kitchen, answers 200",
+            "text +385912222223, answers 201",
+            "call +385912222222, answers 201",
         ]
     );
     assert_eq!(shown.matches("cancelled  stopped by request").count(), 2, "{shown}");

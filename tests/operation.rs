@@ -4,7 +4,16 @@ use runtime::{Setting, settings};
 use serde_json::json;
 use testkit::{Arena, Program, Signal, wait_for};
 
-const PROGRAMS: &[&str] = &["bridge", "activator", "notifier-phone", "notifier-console"];
+const PROGRAMS: &[&str] = &[
+    "bridge",
+    "activator",
+    "notifier-phone",
+    "notifier-sms",
+    "notifier-email",
+    "notifier-pubnub",
+    "notifier-webhook",
+    "notifier-console",
+];
 
 fn program(name: &str) -> Command {
     let mut command = Command::new(testkit::binary(name));

@@ -87,7 +87,7 @@ async fn a_dry_run_says_what_it_would_have_sent_and_calls_nobody() {
     );
     assert!(told[3].starts_with("dry_run: a PubNub message of "), "{told:?}");
     assert!(told[4].starts_with("dry_run: webhook msg_"), "{told:?}");
-    assert_eq!(told[5], "dry_run: a line of 40 characters");
+    assert!(told[5].starts_with("dry_run: a line of "), "{told:?}");
     let reasons = arena.database.texts("SELECT DISTINCT reason FROM notification").await;
     assert_eq!(reasons, ["dry run: nobody was called"]);
 }

@@ -20,16 +20,22 @@ pub(crate) fn play(stage: &Stage, interrupt: &Interrupt) -> Result<()> {
     let rules = json!([{"address": "+385912222222", "status": 503, "times": 1}]);
     ureq::put(format!("{}/simulator/rules", stage.simulator_url)).send_json(rules)?;
     println!(
-        "Three restaurants have new orders: one is called twice, one finds Twilio busy at first, and one confirms \
-         in time.\n"
+        "Three restaurants have new orders. Nobody at the first confirms, so its whole ladder goes out; the second finds \
+         Twilio busy at first; the third confirms in time.\n"
     );
     let (now, before) = (now(), newest_notification(stage)?);
-    let call = |seconds: u64, number: &str| json!({"channel": "phone", "at": now + seconds, "phone-number": number});
-    let note = json!({"channel": "console", "at": now + 1, "message": "a new order has come in"});
+    let at = |seconds: u64| now + seconds;
+    let call = |seconds, number: &str| json!({"channel": "phone", "at": at(seconds), "phone-number": number});
+    let mail = |seconds, to: &str| json!({"channel": "email", "at": at(seconds), "email": to, "subject": "A new order", "body": "Nobody has confirmed it."});
+    let pubnub = |seconds, channel: &str| json!({"channel": "pubnub", "at": at(seconds), "pubnub-channel": channel});
+    let webhook = json!({"channel": "webhook", "at": at(1), "url": format!("{}/webhook/orders", stage.simulator_url)});
+    let text = json!({"channel": "sms", "at": at(7), "phone-number": "+385912222223", "message": "a new order"});
+    let note = json!({"channel": "console", "at": at(1), "message": "a new order has come in"});
     let id = |name: &str| format!("{name}-{now}");
-    send(stage, &id("pizzeria"), Some(json!([note, call(2, "+385911111111"), call(6, "+385911111112")])))?;
-    send(stage, &id("trattoria"), Some(json!([call(4, "+385912222222")])))?;
-    send(stage, &id("osteria"), Some(json!([call(8, "+385913333333"), call(9, "+385913333334")])))?;
+    let pizzeria = json!([note, call(2, "+385911111111"), mail(5, "manager@example.org"), pubnub(6, "kitchen")]);
+    send(stage, &id("pizzeria"), Some(pizzeria))?;
+    send(stage, &id("trattoria"), Some(json!([webhook, call(4, "+385912222222"), text])))?;
+    send(stage, &id("osteria"), Some(json!([call(8, "+385913333333"), mail(9, "owner@example.org")])))?;
 
     let mut seen = arrivals(stage, 0)?.len();
     let mut stop_sent = false;
@@ -41,7 +47,7 @@ pub(crate) fn play(stage: &Stage, interrupt: &Interrupt) -> Result<()> {
             stop_sent = true;
         }
         let sql = format!("SELECT count(*) FROM notification WHERE id > {before} AND finished_at IS NOT NULL");
-        if stop_sent && postgres.ask("tocsin", &sql)? == "6" {
+        if stop_sent && postgres.ask("tocsin", &sql)? == "9" {
             show_arrivals(stage, seen)?;
             return summarise(stage, before);
         }

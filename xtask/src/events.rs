@@ -55,10 +55,17 @@ impl Screen {
         let (seconds, millis) = (at / 1_000_000 % 86_400, at / 1_000 % 1_000);
         let time = format!("{:02}:{:02}:{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         let to = arrival["address"].as_str().unwrap_or_default();
+        let (who, what) = match arrival["kind"].as_str().unwrap_or_default() {
+            "twilio-call" => ("(Twilio)", "is asked to call"),
+            "twilio-message" => ("(Twilio)", "is asked to text"),
+            "mail" => ("(mail server)", "gets a mail for"),
+            "pubnub" => ("(PubNub)", "is to publish to"),
+            _ => ("(receiver)", "gets a webhook at"),
+        };
         let answered = &arrival["answered"]["status"];
-        let colour = if answered == 201 { GREEN } else { YELLOW };
+        let colour = if answered.as_u64().is_some_and(|status| status < 300) { GREEN } else { YELLOW };
         let answer = if answered.is_null() { arrival["answered"].to_string() } else { answered.to_string() };
-        self.show(&time, "(Twilio)", colour, &format!("is asked to call {to}, answers {answer}"));
+        self.show(&time, who, colour, &format!("{what} {to}, answers {answer}"));
     }
 }
 

@@ -2,6 +2,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, Read, Write},
+    path::PathBuf,
     process::{Command, Stdio},
     sync::Arc,
     thread,
@@ -14,10 +15,20 @@ use devservers::{Process, Python, Servers, Signal, Tool, Workplace, free_port, i
 use crate::{StageArguments, events::Screen, interrupt::Interrupt};
 
 /// The programs, in the order in which they are started.
-pub(crate) const PROGRAMS: &[&str] = &["bridge", "activator", "notifier-console", "notifier-phone"];
+pub(crate) const PROGRAMS: &[&str] = &[
+    "bridge",
+    "activator",
+    "notifier-phone",
+    "notifier-sms",
+    "notifier-email",
+    "notifier-pubnub",
+    "notifier-webhook",
+    "notifier-console",
+];
 
 const DATABASE: &str = "tocsin";
 const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
+const WEBHOOK_SECRET: &str = "whsec_dG9jc2luLWRldmVsb3BtZW50LXNpZ25pbmcta2V5";
 
 /// Everything, running.
 pub(crate) struct Stage {
@@ -25,6 +36,7 @@ pub(crate) struct Stage {
     pub(crate) queue_url: String,
     /// Where the simulated providers are.
     pub(crate) simulator_url: String,
+    smtp_port: u16,
     pub(crate) servers: Servers,
     pub(crate) screen: Arc<Screen>,
     processes: Vec<(String, Process)>,
@@ -66,18 +78,22 @@ impl Stage {
         let servers = Servers::start(&workplace, true)?;
         let queue_url = servers.ministack.create_fifo_queue("requests.fifo")?;
         servers.postgres.create_database(DATABASE)?;
-        let simulator_port = free_port()?;
+        let (simulator_port, smtp_port, smtps_port) = (free_port()?, free_port()?, free_port()?);
         let mut stage = Self {
             queue_url,
             simulator_url: format!("http://127.0.0.1:{simulator_port}"),
+            smtp_port,
             servers,
             screen: Arc::default(),
             processes: Vec::new(),
             workplace,
             health: Vec::new(),
         };
-        let listen = format!("127.0.0.1:{simulator_port}");
-        stage.start("simulator", "simulator", &["--listen", &listen], &[])?;
+        let [http, smtp, smtps] = [simulator_port, smtp_port, smtps_port].map(|port| format!("127.0.0.1:{port}"));
+        let authority = stage.authority();
+        let listen = ["--listen", &http, "--smtp-listen", &smtp, "--smtps-listen", &smtps, "--authority", &authority];
+        stage.start("simulator", "simulator", &listen, &[("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned())])?;
+        stage.wait_for_file(&authority)?;
         // Also the shortest way to a migrated database.
         for program in PROGRAMS {
             let copies = scale.get(*program).copied().unwrap_or(1);
@@ -89,7 +105,24 @@ impl Stage {
                 stage.health.push((label, port));
             }
         }
+        stage.write_environment()?;
         Ok(stage)
+    }
+
+    fn environment(&self) -> PathBuf {
+        self.workplace.dir().join("tocsin.env")
+    }
+
+    /// For `tocsin` in another terminal: the settings, and where the programs are.
+    fn write_environment(&self) -> Result<()> {
+        let mut text = String::new();
+        for (name, value) in self.settings("tocsin", 0).into_iter().filter(|(name, _)| *name != "TOCSIN_HEALTH__LISTEN")
+        {
+            text.push_str(&format!("export {name}='{value}'\n"));
+        }
+        let programs = std::env::current_exe()?.parent().context("xtask's folder")?.to_owned();
+        text.push_str(&format!("export PATH={}:$PATH\n", programs.display()));
+        Ok(std::fs::write(self.environment(), text)?)
     }
 
     fn settings(&self, program: &str, health_port: u16) -> Vec<(&'static str, String)> {
@@ -104,11 +137,38 @@ impl Stage {
             ("TOCSIN_TWILIO__ACCOUNT_SID", ACCOUNT_SID.to_owned()),
             ("TOCSIN_TWILIO__AUTH_TOKEN", "token-development".to_owned()),
             ("TOCSIN_TWILIO__URL", "http://demo.twilio.com/docs/voice.xml".to_owned()),
+            ("TOCSIN_SMTP__HOST", "localhost".to_owned()),
+            ("TOCSIN_SMTP__PORT", self.smtp_port.to_string()),
+            ("TOCSIN_SMTP__CA_FILE", self.authority()),
+            ("TOCSIN_SMTP__USERNAME", "tocsin".to_owned()),
+            ("TOCSIN_SMTP__PASSWORD", "mail-development".to_owned()),
+            ("TOCSIN_MAIL__FROM", "Tocsin <alarm@example.com>".to_owned()),
+            ("TOCSIN_PUBNUB__SERVICE_URL", self.simulator_url.clone()),
+            ("TOCSIN_PUBNUB__PUB_KEY", "pub-key-development".to_owned()),
+            ("TOCSIN_PUBNUB__SUB_KEY", "sub-key-development".to_owned()),
+            ("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned()),
+            ("TOCSIN_WEBHOOK__ALLOW_PRIVATE", "true".to_owned()),
             ("TOCSIN_HEALTH__LISTEN", format!("127.0.0.1:{health_port}")),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
         ]
+    }
+
+    /// Where the simulated mail server's authority is.
+    fn authority(&self) -> String {
+        self.workplace.dir().join("authority.pem").display().to_string()
+    }
+
+    fn wait_for_file(&self, path: &str) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(10);
+        while std::fs::read(path).is_ok_and(|found| found.is_empty()) || !std::path::Path::new(path).exists() {
+            if Instant::now() > end {
+                bail!("the simulator has not written {path}; its log is in {}", self.workplace.dir().display());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     fn start(
@@ -152,7 +212,8 @@ impl Stage {
         println!("RabbitMQ management   {management}  monitoring / monitoring-development");
         println!("Postgres              {}", self.servers.postgres.url(DATABASE));
         println!("SQS queue             {}", self.queue_url);
-        println!("Simulated providers   {}/simulator/arrivals", self.simulator_url);
+        println!("Simulated providers   {}/", self.simulator_url);
+        println!("Try a channel         . {}; tocsin test phone +3851111111", self.environment().display());
         for (label, port) in &self.health {
             println!("{label:<21} http://127.0.0.1:{port}/health/ready  /metrics");
         }

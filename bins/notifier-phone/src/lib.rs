@@ -28,7 +28,7 @@ impl Config {
     fn read(reader: &mut Reader) -> Option<Self> {
         let worker = notifier::Config::read(reader);
         let twilio = twilio::Config::read(reader);
-        let url = reader.url(&TWILIO_URL);
+        let url = reader.text(&TWILIO_URL);
         Some(Self { worker: worker?, twilio: twilio?, url: url? })
     }
 }

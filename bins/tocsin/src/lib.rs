@@ -4,6 +4,7 @@
 mod caller_id;
 mod check;
 mod pauses;
+mod ready;
 mod trial;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -72,6 +73,12 @@ enum Command {
     /// Whose number calls and texts come from, by the longest prefix of the number that they go to
     #[command(subcommand)]
     CallerId(caller_id::Command),
+    /// Ask a running program whether it is ready; for health checks of containers
+    Ready {
+        /// Its health endpoint; that of the program beside which this runs unless given
+        #[arg(long)]
+        url: Option<String>,
+    },
     /// Print the completions for a shell
     Completions {
         /// Which
@@ -137,6 +144,9 @@ async fn run(arguments: Arguments) -> ExitCode {
     if let Command::Check { programs, json } = &arguments.command {
         return check::run(programs, *json, file).await;
     }
+    if let Command::Ready { url } = &arguments.command {
+        return ready::run(url.as_deref(), file).await;
+    }
     let with_queue = matches!(arguments.command, Command::Test(_));
     let read = read_settings("tocsin", file, |reader| Settings::read(reader, with_queue));
     let settings = match read {
@@ -169,7 +179,9 @@ async fn carry_out(command: Command, settings: Settings) -> Result<(), Problem> 
         }
         Command::Resume { channel } => pauses::resume(&store, channel.0).await?,
         Command::CallerId(command) => caller_id::run(&command, &store).await?,
-        Command::Check { .. } | Command::Completions { .. } => unreachable!("done without settings"),
+        Command::Check { .. } | Command::Ready { .. } | Command::Completions { .. } => {
+            unreachable!("done without settings")
+        }
     }
     store.close().await;
     Ok(())
