@@ -24,7 +24,9 @@ async fn test_follows_a_notification_through_the_whole_path() {
     let _programs = arena.start_all(&["phone", "sms"]).await;
     let test = arena.run("tocsin", &["test", "phone", "+3851111111"]).await;
     assert!(test.status.success(), "{test:?}");
-    for step in ["to the queue", "call 1: delivered: Twilio accepted the call, as CA", "delivered: the provider accepted it"] {
+    for step in
+        ["to the queue", "call 1: delivered: Twilio accepted the call, as CA", "delivered: the provider accepted it"]
+    {
         assert!(out(&test).contains(step), "{step}: {}", out(&test));
     }
     let test = arena.run("tocsin", &["test", "sms", "+3851111111", "--set", "message=a try"]).await;
@@ -73,7 +75,10 @@ async fn check_contacts_everything_and_sends_nothing() {
     let check = arena.run("tocsin", &["check"]).await;
     assert!(check.status.success(), "{}", out(&check));
     for words in [
-        "bridge\n", "activator\n", "notifier-phone\n", "notifier-console\n",
+        "bridge\n",
+        "activator\n",
+        "notifier-phone\n",
+        "notifier-console\n",
         "database   answers, and its schema is up to date",
         "sqs        the queue answers, and has about 0 messages",
         "broker     answers, and has the 5 exchanges and queues",
@@ -131,7 +136,10 @@ async fn check_says_what_is_wrong_and_how_to_mend_it() {
 #[tokio::test]
 async fn a_program_away_is_told_by_check() {
     let arena = Arena::new().await;
-    let away = [("TOCSIN_DATABASE__URL", "postgres://nobody:pass-word@127.0.0.1:1/nowhere"), ("TOCSIN_BROKER__URL", "amqp://nobody:pass-word@127.0.0.1:1/tocsin")];
+    let away = [
+        ("TOCSIN_DATABASE__URL", "postgres://nobody:pass-word@127.0.0.1:1/nowhere"),
+        ("TOCSIN_BROKER__URL", "amqp://nobody:pass-word@127.0.0.1:1/tocsin"),
+    ];
     let check = arena.run_with("tocsin", &["check", "activator"], &away).await;
     assert_eq!(check.status.code(), Some(69));
     assert_eq!(out(&check).matches("WRONG").count(), 2, "{}", out(&check));
@@ -141,8 +149,9 @@ async fn a_program_away_is_told_by_check() {
 #[tokio::test]
 async fn migrate_makes_the_schema_once_and_tolerates_a_newer_one() {
     let arena = Arena::new().await;
-    arena.database.execute("CREATE DATABASE fresh_".to_owned().as_str().trim_end_matches('_')).await;
-    let fresh = arena.database.url().rsplit_once('/').unwrap().0.to_owned() + "/fresh";
+    let name = format!("fresh_{}", std::process::id());
+    arena.database.execute(&format!("CREATE DATABASE {name}")).await;
+    let fresh = format!("{}/{name}", arena.database.url().rsplit_once('/').unwrap().0);
     let settings = [("TOCSIN_DATABASE__URL", fresh.as_str())];
     let first = arena.run_with("tocsin", &["migrate"], &settings).await;
     assert!(first.status.success() && out(&first).contains("applied 20261121220000 thread"), "{first:?}");
@@ -152,7 +161,7 @@ async fn migrate_makes_the_schema_once_and_tolerates_a_newer_one() {
     arena.database.execute("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (29990101000000, 'later', true, '', 0)").await;
     let older = arena.run("tocsin", &["migrate"]).await;
     assert_eq!(out(&older), "the schema is up to date\n", "{older:?}");
-    arena.database.execute("DROP DATABASE fresh").await;
+    arena.database.execute(&format!("DROP DATABASE {name}")).await;
 }
 
 #[tokio::test]
@@ -182,7 +191,10 @@ async fn pauses_are_shown_and_lifted() {
     arena.run("tocsin", &["pause", "phone", "--reason", "a reason"]).await;
     arena.run("tocsin", &["pause", "all"]).await;
     let shown = out(&arena.run("tocsin", &["pause"]).await);
-    assert!(shown.contains("phone is paused by ") && shown.contains(": a reason") && shown.contains("all is paused"), "{shown}");
+    assert!(
+        shown.contains("phone is paused by ") && shown.contains(": a reason") && shown.contains("all is paused"),
+        "{shown}"
+    );
     let phone = out(&arena.run("tocsin", &["resume", "phone"]).await);
     assert!(phone.contains("phone: goes on") && phone.contains("but all is paused"), "{phone}");
     arena.run("tocsin", &["resume", "all"]).await;
@@ -274,21 +286,32 @@ async fn an_environment_made_for_roesc_is_understood() {
     for name in ["bridge", "activator", "notifier-phone", "notifier-email", "notifier-pubnub"] {
         programs.push(arena.start_only_with(name, &settings(name)).ready().await);
     }
-    arena.start_process("r", &[
-        json!({"channel": "phone", "at": 1, "phone-number": "+3851111111"}),
-        json!({"channel": "email", "at": 1, "email": "me@example.org"}),
-        json!({"channel": "pubnub", "at": 1, "pubnub-channel": "ch13234"}),
-    ]);
+    arena.start_process(
+        "r",
+        &[
+            json!({"channel": "phone", "at": 1, "phone-number": "+3851111111"}),
+            json!({"channel": "email", "at": 1, "email": "me@example.org"}),
+            json!({"channel": "pubnub", "at": 1, "pubnub-channel": "ch13234"}),
+        ],
+    );
     arena.notifications_in("delivered", 3, 20).await;
     let arrivals = arena.simulator.arrivals();
     let of = |kind: &str| arrivals.iter().find(|arrival| arrival["kind"] == kind).unwrap();
     let call = of("twilio-call");
     assert_eq!(call["path"], "/2010-04-01/Accounts/ROESC/Calls.json");
-    assert_eq!(call["body"], "Method=GET&To=%2B3851111111&From=%2B15005550006&Url=http%3A%2F%2Fexample.org%2Froesc.xml");
+    assert_eq!(
+        call["body"],
+        "Method=GET&To=%2B3851111111&From=%2B15005550006&Url=http%3A%2F%2Fexample.org%2Froesc.xml"
+    );
     let mail = of("mail");
     assert_eq!((&mail["authorization"], &mail["form"]["secure"]), (&json!("roesc"), &json!("false")));
     let text = mail["body"].as_str().unwrap();
-    assert!(text.contains("Subject: roesc's subject") && text.contains("roesc's body") && text.contains("From: roesc@example.com"), "{text}");
+    assert!(
+        text.contains("Subject: roesc's subject")
+            && text.contains("roesc's body")
+            && text.contains("From: roesc@example.com"),
+        "{text}"
+    );
     assert_eq!(of("pubnub")["path"], "/publish/roesc-pub/roesc-sub/0/ch13234/0?store=0&uuid=roesc-uuid");
     let log = programs[2].output().join("\n");
     for name in ["INITIATOR_MAX_RUN_TIME_MILLIS", "MAX_NOTIFIER_THREADS"] {

@@ -5,8 +5,10 @@
 
 mod architecture;
 mod channels;
+mod command;
 mod delivery;
 mod demo;
+mod documentation;
 mod operation;
 mod operators;
 mod outages;

@@ -110,7 +110,10 @@ async fn the_call_is_the_one_that_roesc_made() {
     arena.database.set_caller_ids(&json!({"+385": "+385123"})).await;
     let _bridge = arena.start("bridge").await;
     let _activator = arena.start("activator").await;
-    let _phone = arena.start_with("notifier-phone", &[], &[("TOCSIN_TWILIO__URL", "URL")]).ready().await;
+    let _phone = arena
+        .start_with("notifier-phone", &[], &[("TOCSIN_TWILIO__URL", "URL"), ("TOCSIN_TWILIO__AUTH_TOKEN", "TOKEN")])
+        .ready()
+        .await;
     arena.start_calls("restaurant", -1, &["+385777"]);
     arena.counted("SELECT count(*) FROM notification WHERE finished_at IS NOT NULL", 1, 10).await;
     let arrivals = arena.simulator.arrivals();

@@ -3,7 +3,7 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Context, Result, bail};
 use devservers::{Addresses, Python, Servers, Tool, Workplace, install_missing, workspace};
 
-use crate::interrupt::Interrupt;
+use crate::{interrupt::Interrupt, leaks};
 
 /// Everything that must be right, in the order in which it is quickest to know what is wrong.
 pub(crate) fn run(nextest: &[String]) -> Result<()> {
@@ -23,6 +23,8 @@ pub(crate) fn run(nextest: &[String]) -> Result<()> {
         let mut command = Command::new(tools.program("cargo-nextest"));
         step("tests", command.args(["nextest", "run", "--workspace"]).args(nextest))
     })?;
+    println!("── secrets in logs");
+    leaks::search(&workspace().join(".dev/test/arenas"))?;
     println!("all is well, after {} s", begin.elapsed().as_secs());
     Ok(())
 }

@@ -4,6 +4,7 @@ mod checks;
 mod demo;
 mod events;
 mod interrupt;
+mod leaks;
 mod stage;
 
 use std::{path::PathBuf, process::ExitCode};

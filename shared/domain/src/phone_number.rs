@@ -7,7 +7,7 @@ pub struct PhoneNumber(String);
 
 /// The text is no E.164 number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be an E.164 number: + and 2 to 15 digits, the first not 0, such as +3851111111")]
+#[error("must be an E.164 number: + and 2 to 15 digits, the first not 0, and nothing else")]
 pub struct InvalidPhoneNumber;
 
 impl PhoneNumber {

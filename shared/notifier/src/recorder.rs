@@ -180,7 +180,9 @@ fn log(channel: &'static str, result: &AttemptResult, claim: &Claim, recorded: O
     // A wider number would be logged as a text.
     let late_ms = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
     let (notification, attempt, run) = (result.id.0, result.fence, claim.run);
-    let (process, provider_id, detail) = (&claim.process, result.provider_id.as_deref(), result.detail.as_deref());
+    // What a dry run would have sent stands in the history, and is nobody else's business.
+    let detail = result.detail.as_deref().filter(|_| result.outcome != Outcome::DryRun);
+    let (process, provider_id) = (&claim.process, result.provider_id.as_deref());
     if result.outcome == Outcome::Delivered {
         tracing::info!(
             event = "attempt",

@@ -73,6 +73,12 @@ impl Arena {
         Program::spawn(&self.workplace, name, arguments, &all.into_iter().collect::<Vec<_>>())
     }
 
+    /// Starts a program with these settings and no others.
+    pub fn start_only_with(&self, name: &str, settings: &[(&str, String)]) -> Program {
+        let settings: Vec<_> = settings.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        Program::spawn(&self.workplace, name, &[], &settings)
+    }
+
     /// Starts one of each: bridge, activator, and the workers of these channels.
     pub async fn start_all(&self, channels: &[&str]) -> Vec<Program> {
         let workers = channels.iter().map(|channel| format!("notifier-{channel}"));
@@ -109,7 +115,7 @@ impl Arena {
             ("TOCSIN_SQS__WAIT_TIME_SECONDS", "1"),
             ("TOCSIN_TWILIO__BASE_URL", &self.simulator.url),
             ("TOCSIN_TWILIO__ACCOUNT_SID", "SID"),
-            ("TOCSIN_TWILIO__AUTH_TOKEN", "TOKEN"),
+            ("TOCSIN_TWILIO__AUTH_TOKEN", "auth-token-development"),
             ("TOCSIN_TWILIO__URL", "http://example.org/twiml"),
             ("TOCSIN_SMTP__HOST", "localhost"),
             ("TOCSIN_SMTP__PORT", &self.simulator.smtp.port().to_string()),

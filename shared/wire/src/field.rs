@@ -53,7 +53,7 @@ fn email_problem(text: &str) -> Option<String> {
     let fits = text.chars().count() <= MAX_EMAIL_CHARACTERS
         && !text.chars().any(char::is_control)
         && EmailAddress::parse_with_options(text, options).is_ok();
-    (!fits).then(|| "must be one e-mail address without a name, such as me@example.org".to_owned())
+    (!fits).then(|| "must be one e-mail address without a name, such as me@example.com".to_owned())
 }
 
 fn pubnub_problem(text: &str) -> Option<String> {

@@ -1,0 +1,148 @@
+//! What README.md and docker-compose.yml say, against what the code says.
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use domain::{CHANNELS, Field};
+use runtime::{Setting, settings};
+use serde_json::Value;
+
+const PROGRAMS: &[&str] = &["bridge", "activator", "tocsin"];
+
+/// Every program that is to run, and the command.
+fn programs() -> Vec<String> {
+    let notifiers = CHANNELS.iter().map(|channel| format!("notifier-{}", channel.name));
+    PROGRAMS.iter().map(|name| (*name).to_owned()).chain(notifiers).collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(devservers::workspace().join(path)).unwrap()
+}
+
+/// The part of README.md between `<!-- name -->` and `<!-- /name -->`.
+fn part(name: &str) -> String {
+    let readme = read("README.md");
+    let (_, rest) = readme.split_once(&format!("<!-- {name} -->\n")).expect("the part's beginning");
+    rest.split_once(&format!("<!-- /{name} -->")).expect("the part's end").0.to_owned()
+}
+
+#[test]
+fn the_table_of_settings_is_that_of_the_code() {
+    let mut used_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for program in programs().iter().filter(|program| *program != "tocsin") {
+        let help = Command::new(testkit::binary(program)).arg("--help").env_clear().output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        for setting in settings::ALL {
+            if help.lines().any(|line| line.trim() == setting.variable()) {
+                used_by.entry(setting.variable()).or_default().push(program.replace("notifier-", ""));
+            }
+        }
+    }
+    let mut table = "| variable | default | for | what | roesc's name |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    for setting in settings::ALL {
+        table.push_str(&row(setting, &used_by[&setting.variable()]));
+    }
+    assert_eq!(part("settings"), table, "README.md must have this table:\n\n{table}");
+}
+
+fn row(setting: &Setting, used_by: &[String]) -> String {
+    let default = match setting.default {
+        None => "required".to_owned(),
+        Some("") => String::new(),
+        Some(default) => format!("`{default}`"),
+    };
+    let notifiers = CHANNELS.len();
+    let all_notifiers = CHANNELS.iter().all(|channel| used_by.iter().any(|name| name == channel.name));
+    let programs = match used_by.len() {
+        n if n == notifiers + 2 => "all".to_owned(),
+        n if n == notifiers => "notifiers".to_owned(),
+        n if n == notifiers + 1 && all_notifiers => format!("{}, notifiers", used_by[0]),
+        _ => used_by.join(", "),
+    };
+    let roesc: Vec<_> = runtime::roesc_names_of(setting).iter().map(|name| format!("`{name}`")).collect();
+    format!("| `{}` | {default} | {programs} | {} | {} |\n", setting.variable(), setting.help, roesc.join(" "))
+}
+
+#[test]
+fn the_table_of_keys_is_that_of_the_code() {
+    let mut table = "| channel | key | what |\n| --- | --- | --- |\n".to_owned();
+    for channel in CHANNELS {
+        let row = |field: &Field| {
+            let required = if field.required { " (required)" } else { "" };
+            format!("| `{}` | `{}`{required} | {} |\n", channel.name, field.key, field.help)
+        };
+        channel.address.iter().chain(channel.options).for_each(|field| table.push_str(&row(field)));
+    }
+    assert_eq!(part("keys"), table, "README.md must have this table:\n\n{table}");
+}
+
+fn compose() -> Value {
+    let mut yaml: serde_norway::Value = serde_norway::from_str(&read("docker-compose.yml")).unwrap();
+    // One pass for each level: a service takes from x-program, which takes from x-hardened.
+    yaml.apply_merge().unwrap();
+    yaml.apply_merge().unwrap();
+    serde_json::to_value(yaml).unwrap()
+}
+
+#[test]
+fn every_program_has_its_service_and_its_documentation() {
+    let (compose, readme) = (compose(), read("README.md"));
+    let mut missing = Vec::new();
+    for program in programs() {
+        let service = &compose["services"][&program];
+        let mut need = |what: &str, is_there: bool| {
+            if !is_there {
+                missing.push(format!("{program}: {what}"));
+            }
+        };
+        need("a service in docker-compose.yml", service.is_object());
+        let runs_it = service["command"][0] == *program || service["entrypoint"][0] == *program;
+        need("the program's name as the service's command", runs_it);
+        if program != "bridge" {
+            let url = service["environment"]["TOCSIN_BROKER__URL"].as_str().unwrap_or_default();
+            let password = format!("RABBITMQ_{}_PASSWORD", program.replace('-', "_").to_uppercase());
+            let own =
+                url.starts_with(&format!("amqp://{program}:${{{password}:?")) && url.ends_with("@rabbitmq:5672/tocsin");
+            need("its own user and password in its TOCSIN_BROKER__URL", own);
+        }
+        need("a row in README.md's table of programs", readme.contains(&format!("| `{program}` |")));
+    }
+    assert!(missing.is_empty(), "missing: {missing:#?}");
+}
+
+#[test]
+fn every_service_is_hardened() {
+    let compose = compose();
+    let mut wrong = Vec::new();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let mut must = |what: &str, is_so: bool| {
+            if !is_so {
+                wrong.push(format!("{name}: {what}"));
+            }
+        };
+        must("read_only", service["read_only"] == true);
+        must("cap_drop: [ALL]", service["cap_drop"] == serde_json::json!(["ALL"]));
+        must("no-new-privileges", service["security_opt"] == serde_json::json!(["no-new-privileges:true"]));
+        must("mem_limit", service["mem_limit"].is_string());
+        let own_image = service["image"].as_str().is_some_and(|image| image.starts_with("tocsin"));
+        must("a user that is not root", own_image || service["user"].is_string());
+        let ends = service["restart"] == "no";
+        must("restart: unless-stopped, or no for what ends", ends || service["restart"] == "unless-stopped");
+        must("a health check", own_image || ends || service["healthcheck"]["test"].is_array());
+        let ports = service["ports"].as_array().cloned().unwrap_or_default();
+        must("ports on 127.0.0.1 only", ports.iter().all(|port| port.as_str().unwrap().starts_with("127.0.0.1:")));
+    }
+    let dockerfile = read("Dockerfile");
+    assert_eq!(dockerfile.matches("\nUSER ").count(), 2, "both images run as somebody else than root");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_compose_requires_stands_in_the_example() {
+    let (compose, example) = (read("docker-compose.yml"), read(".env.example"));
+    let required = compose.split("${").skip(1).filter_map(|rest| rest.split_once(":?").map(|(name, _)| name));
+    let required: Vec<_> = required.filter(|name| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')).collect();
+    assert!(required.len() > 8);
+    for name in required {
+        assert!(example.lines().any(|line| line.starts_with(&format!("{name}="))), "{name}");
+    }
+}
