@@ -188,11 +188,13 @@ async fn the_caller_ids_are_set_shown_and_tried() {
 async fn pauses_are_shown_and_lifted() {
     let arena = Arena::new().await;
     assert_eq!(out(&arena.run("tocsin", &["pause"]).await), "nothing is paused\n");
-    arena.run("tocsin", &["pause", "phone", "--reason", "a reason"]).await;
+    arena.run("tocsin", &["pause", "phone", "--reason", "a reason", "--by", "maria"]).await;
     arena.run("tocsin", &["pause", "all"]).await;
     let shown = out(&arena.run("tocsin", &["pause"]).await);
     assert!(
-        shown.contains("phone is paused by ") && shown.contains(": a reason") && shown.contains("all is paused"),
+        shown.contains("phone is paused by maria since ")
+            && shown.contains(": a reason")
+            && shown.contains("all is paused"),
         "{shown}"
     );
     let phone = out(&arena.run("tocsin", &["resume", "phone"]).await);

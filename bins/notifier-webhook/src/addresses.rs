@@ -240,7 +240,7 @@ mod tests {
         let url = format!("http://changing.example:{port}/");
         let answer = async {
             let (mut stream, _) = public.accept().await.unwrap();
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         };
         let (first, ()) = tokio::join!(exchange(client.post(&url)), answer);

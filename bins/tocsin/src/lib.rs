@@ -64,6 +64,9 @@ enum Command {
         /// Why, for others to read
         #[arg(long)]
         reason: Option<String>,
+        /// Who says so; the user at this machine unless given
+        #[arg(long)]
+        by: Option<String>,
     },
     /// Let a channel go on, or all
     Resume {
@@ -174,8 +177,9 @@ async fn carry_out(command: Command, settings: Settings) -> Result<(), Problem> 
             trial::run(&arguments, &store, &queue).await?;
         }
         Command::Pause { channel: None, .. } => pauses::show(&store).await?,
-        Command::Pause { channel: Some(channel), reason } => {
-            pauses::pause(&store, channel.0, reason.as_deref()).await?
+        Command::Pause { channel: Some(channel), reason, by } => {
+            let by = by.unwrap_or_else(runtime::operator);
+            pauses::pause(&store, channel.0, &by, reason.as_deref()).await?;
         }
         Command::Resume { channel } => pauses::resume(&store, channel.0).await?,
         Command::CallerId(command) => caller_id::run(&command, &store).await?,

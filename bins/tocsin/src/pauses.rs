@@ -11,8 +11,8 @@ pub(crate) async fn show(store: &Store) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(crate) async fn pause(store: &Store, channel: &str, reason: Option<&str>) -> Result<(), Problem> {
-    store.channel_pause(channel, &runtime::operator(), reason).await?;
+pub(crate) async fn pause(store: &Store, channel: &str, by: &str, reason: Option<&str>) -> Result<(), Problem> {
+    store.channel_pause(channel, by, reason).await?;
     println!(
         "{channel}: paused; nothing new is claimed, what is being sent now will end; `tocsin resume {channel}` ends it"
     );
