@@ -6,7 +6,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked \
     && mkdir /programs \
-    && find target/release -maxdepth 1 -type f -executable -exec cp {} /programs/ \;
+    && find target/release -maxdepth 1 -type f -executable -exec cp {} /programs/ \; \
+    && strip --strip-debug /programs/*
 
 FROM debian:trixie-slim AS programs
 RUN apt-get update \

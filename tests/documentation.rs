@@ -140,7 +140,8 @@ fn every_service_is_hardened() {
 fn what_compose_requires_stands_in_the_example() {
     let (compose, example) = (read("docker-compose.yml"), read(".env.example"));
     let required = compose.split("${").skip(1).filter_map(|rest| rest.split_once(":?").map(|(name, _)| name));
-    let required: Vec<_> = required.filter(|name| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')).collect();
+    let required: Vec<_> =
+        required.filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')).collect();
     assert!(required.len() > 8);
     for name in required {
         assert!(example.lines().any(|line| line.starts_with(&format!("{name}="))), "{name}");

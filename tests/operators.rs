@@ -81,10 +81,7 @@ async fn a_dry_run_says_what_it_would_have_sent_and_calls_nobody() {
     let told = arena.database.texts("SELECT a.outcome || ': ' || a.detail FROM attempt a JOIN notification n ON n.id = a.notification_id ORDER BY n.id").await;
     assert_eq!(told[0], "dry_run: a call from +15005550006 that plays http://example.org/twiml");
     assert_eq!(told[1], "dry_run: a text message from +15005550006 of 5 characters");
-    assert!(
-        told[2].starts_with("dry_run: a mail of ") && told[2].ends_with("to 1 recipient(s), subject \"Order\""),
-        "{told:?}"
-    );
+    assert!(told[2].starts_with("dry_run: a mail of ") && told[2].ends_with("to 1 recipient(s)"), "{told:?}");
     assert!(told[3].starts_with("dry_run: a PubNub message of "), "{told:?}");
     assert!(told[4].starts_with("dry_run: webhook msg_"), "{told:?}");
     assert!(told[5].starts_with("dry_run: a line of "), "{told:?}");

@@ -17,6 +17,10 @@ const HIDDEN: &[&str] = &[
 /// Looks through the logs of every program that the tests have started.
 pub(crate) fn search(arenas: &Path) -> Result<()> {
     let (mut logs, mut lines, mut found) = (0, 0, Vec::new());
+    if !arenas.exists() {
+        println!("no program was started");
+        return Ok(());
+    }
     for arena in fs::read_dir(arenas).with_context(|| arenas.display().to_string())? {
         let arena = arena?.path();
         if !arena.is_dir() {

@@ -14,6 +14,12 @@ use crate::{
 /// How long a session may lie idle. Servers close theirs after some minutes at the earliest.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 
+/// How many may lie idle: servers bound how many a client may have.
+const MAX_IDLE_SESSIONS: usize = 8;
+
+/// How long a session that lay idle may take to answer, before a new one is made instead. Nothing has been sent yet.
+const STALE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Sends mail, over sessions that are kept for the next one.
 pub(crate) struct Email {
     server: Server,
@@ -35,34 +41,46 @@ impl Email {
     }
 
     fn keep(&self, session: Session) {
-        self.idle.lock().expect("nobody panics while holding this lock").push((session, Instant::now()));
+        let mut idle = self.idle.lock().expect("nobody panics while holding this lock");
+        if idle.len() < MAX_IDLE_SESSIONS {
+            idle.push((session, Instant::now()));
+        } else {
+            tokio::spawn(session.quit());
+        }
+    }
+
+    /// Where one has died unseen, so may have the others.
+    fn forget_idle(&self) {
+        self.idle.lock().expect("nobody panics while holding this lock").clear();
     }
 
     async fn deliver(&self, mail: &Mail) -> Result<usize, Failure> {
         // A little before the worker's own limit, so that it is known how far it had come.
-        let end = Instant::now() + self.call_timeout * 9 / 10;
+        let begin = Instant::now();
+        let end = begin + self.call_timeout * 9 / 10;
         if let Some(mut session) = self.take_idle() {
-            match session.send(&mail.envelope, &mail.content, end).await {
+            let alive_by = end.min(begin + STALE_PATIENCE);
+            match session.send(&mail.envelope, &mail.content, alive_by, end).await {
                 Ok(accepted) => {
                     self.keep(session);
                     return Ok(accepted.refused_copies);
                 }
                 // The server had ended it meanwhile.
-                Err(Failure { phase: Phase::Sender, code: None | Some(421), .. }) => {}
+                Err(Failure { phase: Phase::Sender, code: None | Some(421), .. }) => self.forget_idle(),
                 Err(failure) => {
-                    session.quit().await;
+                    tokio::spawn(session.quit());
                     return Err(failure);
                 }
             }
         }
-        let mut session = self.server.open(end).await?;
-        match session.send(&mail.envelope, &mail.content, end).await {
+        let mut session = self.server.open(end.min(Instant::now() + self.call_timeout / 2)).await?;
+        match session.send(&mail.envelope, &mail.content, end, end).await {
             Ok(accepted) => {
                 self.keep(session);
                 Ok(accepted.refused_copies)
             }
             Err(failure) => {
-                session.quit().await;
+                tokio::spawn(session.quit());
                 Err(failure)
             }
         }

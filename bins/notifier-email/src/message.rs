@@ -28,13 +28,12 @@ pub(crate) struct Mail {
     pub(crate) message_id: String,
     /// The notification brought a sender of its own.
     pub(crate) own_sender: bool,
-    subject: String,
 }
 
 impl fmt::Display for Mail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (to, length) = (self.envelope.to().len(), self.content.len());
-        write!(f, "a mail of {length} bytes to {to} recipient(s), subject {:?}", self.subject)
+        write!(f, "a mail of {length} bytes to {to} recipient(s)")
     }
 }
 
@@ -59,7 +58,7 @@ pub(crate) fn mail(claim: &Claim, defaults: &Defaults) -> Result<Mail, Answer> {
         .date(claim.claimed_at.into())
         .from(from.clone())
         .to(Mailbox::new(None, to.clone()))
-        .subject(&subject);
+        .subject(subject);
     for address in &cc {
         builder = builder.cc(Mailbox::new(None, address.clone()));
     }
@@ -81,7 +80,7 @@ pub(crate) fn mail(claim: &Claim, defaults: &Defaults) -> Result<Mail, Answer> {
     let message = message.map_err(|error| impossible(&format!("what makes no mail: {error}")))?;
     let mut content = message.formatted();
     content.truncate(content.trim_ascii_end().len());
-    Ok(Mail { envelope, content, message_id, own_sender, subject })
+    Ok(Mail { envelope, content, message_id, own_sender })
 }
 
 /// RFC 3834, section 5: automatic replies are not wanted.

@@ -6,9 +6,8 @@ use crate::smtp::{Failure, Phase};
 /// As much of a server's words as is kept, in characters.
 const MAX_WORDS: usize = 200;
 
-/// Codes that mean the same wherever they stand, from RFC 5321, section 4.2.3, and RFC 4954, section 6.
+/// What the server says of us, and not of a recipient or a message, before either is named; from RFC 5321, section 4.2.3, and RFC 4954, section 6.
 const CODES: &[(u16, Outcome, &str)] = &[
-    (421, Outcome::Temporary, "the server is closing down"),
     (454, Outcome::ChannelDown, "the server can't check logins for now"),
     (530, Outcome::ChannelDown, "the server wants a login, or TLS"),
     (534, Outcome::ChannelDown, "the login is too weak for the server"),
@@ -19,8 +18,9 @@ const CODES: &[(u16, Outcome, &str)] = &[
 /// What a failure means, by its code where that says enough, else by how far the session had come. `own_sender`: the
 /// notification brought a sender of its own.
 pub(crate) fn answer(failure: &Failure, own_sender: bool) -> Answer {
+    let is_of_us = matches!(failure.phase, Phase::Connecting | Phase::LoggingIn | Phase::Sender);
     if let Some((code, outcome, meaning)) = CODES.iter().find(|(code, ..)| Some(*code) == failure.code)
-        && !(failure.phase == Phase::Connecting && *outcome == Outcome::Temporary)
+        && is_of_us
     {
         return Answer::new(*outcome, format!("{meaning} ({code} {})", words(&failure.text)));
     }
@@ -49,7 +49,7 @@ fn told(failure: &Failure) -> String {
 
 /// A server's words without the addresses that they may hold.
 fn words(text: &str) -> String {
-    let hidden = |word| if str::contains(word, '@') { "(address)" } else { word };
+    let hidden = |word| if str::contains(word, ['@', '<']) { "(address)" } else { word };
     let words: Vec<_> = text.split_whitespace().map(hidden).collect();
     words.join(" ").chars().take(MAX_WORDS).collect()
 }
@@ -73,6 +73,9 @@ mod tests {
             (Phase::Sender, None, Temporary),
             (Phase::Recipient, Some(550), Permanent),
             (Phase::Recipient, Some(450), Temporary),
+            (Phase::Recipient, Some(454), Temporary),
+            (Phase::Recipient, Some(530), Permanent),
+            (Phase::Recipient, Some(421), Temporary),
             (Phase::Recipient, None, Temporary),
             (Phase::Message, Some(554), Permanent),
             (Phase::Message, Some(451), Temporary),

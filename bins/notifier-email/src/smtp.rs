@@ -140,16 +140,17 @@ impl Server {
 
 impl Session {
     /// Sends a message. The first recipient of the envelope is the one that it is for: if the server refuses that one,
-    /// nothing is sent. The others are copies, and do not hold it up. After an error the session is of no more use.
+    /// nothing is sent. The others are copies, and do not hold it up. The first answer must come by `alive_by`. After an error the session is of no more use.
     pub(crate) async fn send(
         &mut self,
         envelope: &Envelope,
         message: &[u8],
+        alive_by: Instant,
         end: Instant,
     ) -> Result<Accepted, Failure> {
         let parameters = self.parameters(envelope, message)?;
         let mail = Mail::new(envelope.from().cloned(), parameters);
-        self.command(Phase::Sender, end, mail).await?;
+        self.command(Phase::Sender, alive_by, mail).await?;
         let mut refused_copies = 0;
         for (n, to) in envelope.to().iter().enumerate() {
             match self.command(Phase::Recipient, end, Rcpt::new(to.clone(), vec![])).await {

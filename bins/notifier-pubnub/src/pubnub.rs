@@ -23,6 +23,7 @@ pub(crate) struct Pubnub {
     client: Client,
     service: Url,
     keys: Keys,
+    call_timeout: Duration,
 }
 
 /// A message and where it goes.
@@ -45,7 +46,7 @@ impl Pubnub {
         call_timeout: Duration,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let client = http_client::builder(call_timeout).build()?;
-        Ok(Self { client, service: service_url.parse()?, keys })
+        Ok(Self { client, service: service_url.parse()?, keys, call_timeout })
     }
 
     /// Each part is escaped, so that none can reach into the next.
@@ -79,7 +80,7 @@ impl Channel for Pubnub {
 
     async fn send(&self, message: Publication) -> Answer {
         let request = self.client.post(message.url).header("content-type", "application/json").body(message.body);
-        match exchange(request).await {
+        match exchange(request, self.call_timeout).await {
             Reply::Answered(answered) => classify(&answered),
             Reply::Unreachable(why) => Answer::unreachable(format!("could not connect to PubNub: {why}")),
             Reply::Broken => Answer::new(Outcome::Unknown, "the connection broke before PubNub's answer came"),
@@ -90,7 +91,7 @@ impl Channel for Pubnub {
     /// Asks PubNub for the time: `GET /time/0`. Whether the keys are good only a publication can tell.
     async fn check(&self) -> Result<String, String> {
         let url = self.url(&["time", "0"]).ok_or("pubnub.service_url is of no use")?;
-        match exchange(self.client.get(url)).await {
+        match exchange(self.client.get(url), self.call_timeout).await {
             Reply::Answered(Answered { status: 200, .. }) => {
                 Ok("PubNub answers; whether it knows the keys, only a message can tell".to_owned())
             }
@@ -115,7 +116,12 @@ fn classify(answered: &Answered) -> Answer {
         let is_token = |token: &&str| token.len() <= 32 && token.bytes().all(|b| b.is_ascii_digit());
         return Answer { provider_id: body[2].as_str().filter(is_token).map(str::to_owned), ..accepted };
     }
-    let (outcome, meaning) = pubnub_errors::classify(answered.status, said);
+    let (outcome, meaning) = if answered.status == 403 && body["payload"]["channels"].is_array() {
+        // The access manager names the channels that the keys may not use; they may use others.
+        (Outcome::Permanent, "the keys may not publish to this channel")
+    } else {
+        pubnub_errors::classify(answered.status, said)
+    };
     let detail = format!("PubNub: {meaning} (HTTP {})", answered.status);
     Answer { retry_after: answered.retry_after, ..Answer::new(outcome, detail) }
 }
@@ -136,6 +142,7 @@ mod tests {
             (400, r#"[0, "Invalid Key", "17000000000000001"]"#, Outcome::ChannelDown),
             (200, r#"[0, "Invalid Key", "17000000000000001"]"#, Outcome::ChannelDown),
             (403, r#"{"message": "Forbidden", "error": true, "status": 403}"#, Outcome::ChannelDown),
+            (403, r#"{"message": "Forbidden", "payload": {"channels": ["ch"]}, "error": true}"#, Outcome::Permanent),
             (413, r#"{"message": "Request Entity Too Large", "error": true}"#, Outcome::Permanent),
             (200, r#"{"error": true, "status": 200}"#, Outcome::Unknown),
             (400, "", Outcome::Permanent),

@@ -202,7 +202,7 @@ mod tests {
     async fn posted(look_up: fn(String) -> Lookup, url: &str) -> Reply {
         let builder = http_client::builder(Duration::from_millis(400));
         let client = builder.dns_resolver(Arc::new(PublicOnly { look_up, is_public })).build().unwrap();
-        exchange(client.post(url)).await
+        exchange(client.post(url), Duration::from_secs(5)).await
     }
 
     #[tokio::test]
@@ -243,10 +243,10 @@ mod tests {
             assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         };
-        let (first, ()) = tokio::join!(exchange(client.post(&url)), answer);
+        let (first, ()) = tokio::join!(exchange(client.post(&url), Duration::from_secs(5)), answer);
         assert!(matches!(first, Reply::Answered(answered) if answered.status == 204));
         assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
-        assert_eq!(exchange(client.post(&url)).await, Reply::Unreachable(PRIVATE.to_owned()));
+        assert_eq!(exchange(client.post(&url), Duration::from_secs(5)).await, Reply::Unreachable(PRIVATE.to_owned()));
         let nobody = tokio::time::timeout(Duration::from_millis(50), private.accept()).await;
         assert!(nobody.is_err(), "nobody connected to the private address");
     }

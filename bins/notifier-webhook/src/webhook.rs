@@ -18,6 +18,7 @@ pub(crate) struct Webhook {
     client: Client,
     secret: Secret,
     allow_private: bool,
+    call_timeout: Duration,
 }
 
 /// What is posted, and where.
@@ -41,7 +42,7 @@ impl Webhook {
         if !allow_private {
             builder = builder.dns_resolver(Arc::new(PublicOnly::default()));
         }
-        Ok(Self { client: builder.build()?, secret, allow_private })
+        Ok(Self { client: builder.build()?, secret, allow_private, call_timeout })
     }
 }
 
@@ -51,6 +52,12 @@ impl Channel for Webhook {
     const ONE_PROVIDER: bool = false;
 
     type Message = Post;
+
+    /// A server, not each of its URLs.
+    fn shared_place(&self, claim: &Claim) -> Option<String> {
+        let url: Url = claim.address.as_deref()?.parse().ok()?;
+        Some(url.origin().ascii_serialization())
+    }
 
     fn prepare(&self, claim: &Claim, _property: Option<&Value>) -> Result<Post, Answer> {
         let url = claim.address.as_deref().and_then(|address| address.parse::<Url>().ok());
@@ -78,7 +85,7 @@ impl Channel for Webhook {
             .header("webhook-timestamp", post.timestamp)
             .header("webhook-signature", self.secret.sign(&post.id, post.timestamp, &post.body))
             .body(post.body);
-        match exchange(request).await {
+        match exchange(request, self.call_timeout).await {
             Reply::Answered(answered) => {
                 let answer = classify(&answered);
                 // By this the receiver knows it.

@@ -69,6 +69,9 @@ fn parse(text: &str) -> Result<Value, Problem> {
     let wrong =
         |error: &dyn std::fmt::Display| Problem::new(NOT_DONE, format!("REGISTRY: {error}; nothing was changed"));
     let value: Value = serde_json::from_str(text).map_err(|error| wrong(&error))?;
+    if !value.is_object() {
+        return Err(wrong(&"must be a JSON object of prefixes and numbers"));
+    }
     read(&value).map_err(|error| wrong(&error))?;
     let numbers =
         value.as_object().into_iter().flatten().filter_map(|(prefix, number)| Some((prefix, number.as_str()?)));

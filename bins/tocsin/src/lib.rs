@@ -62,10 +62,10 @@ enum Command {
         /// Which
         channel: Option<PausedChannel>,
         /// Why, for others to read
-        #[arg(long)]
+        #[arg(long, requires = "channel")]
         reason: Option<String>,
         /// Who says so; the user at this machine unless given
-        #[arg(long)]
+        #[arg(long, requires = "channel")]
         by: Option<String>,
     },
     /// Let a channel go on, or all

@@ -17,7 +17,7 @@ pub(crate) async fn run(url: Option<&str>, file: Option<&Path>) -> ExitCode {
         },
     };
     let reply = match http_client::builder(PATIENCE).timeout(PATIENCE).build() {
-        Ok(client) => exchange(client.get(&url)).await,
+        Ok(client) => exchange(client.get(&url), PATIENCE).await,
         Err(_) => Reply::Unusable,
     };
     match reply {

@@ -11,6 +11,9 @@ pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest wait that a provider can ask for; a longer one is shortened to this.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// So many times a provider that says "too much" is asked again as soon as it says; after that, not so soon.
+const TAKEN_AT_THEIR_WORD: u16 = 3;
+
 /// What a notification wants when nobody can tell whether a call was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OnUnknown {
@@ -96,29 +99,38 @@ pub fn after_attempt(
     retry_after: Option<Duration>,
 ) -> (State, Option<RetryWay>) {
     let exhausted = outcome.costs_an_attempt() && attempts >= max_attempts;
+    let claims = u16::try_from(claims).unwrap_or(u16::MAX);
     match outcome {
         Outcome::Delivered => (State::Delivered, None),
         Outcome::Permanent => (State::Failed, None),
         Outcome::Unknown if on_unknown == OnUnknown::Fail => (State::Failed, None),
         Outcome::Temporary | Outcome::Unknown if exhausted => (State::Failed, None),
-        Outcome::Temporary | Outcome::Unknown | Outcome::RateLimited => (
-            State::Retrying,
-            Some(match retry_after {
-                Some(wait) => RetryWay::Clock(wait.clamp(Duration::from_secs(1), MAX_RETRY_AFTER)),
-                None if outcome.costs_an_attempt() => RetryWay::Tier(RetryTier::after_attempts(attempts)),
-                None => RetryWay::Tier(RetryTier::after_attempts(u16::try_from(claims).unwrap_or(u16::MAX))),
-            }),
-        ),
-        Outcome::ChannelDown => (
-            State::Retrying,
-            Some(match retry_after {
-                Some(wait) => RetryWay::Clock(wait.clamp(Duration::from_secs(1), MAX_RETRY_AFTER)),
-                None => RetryWay::Tier(RetryTier::Seconds30),
-            }),
-        ),
+        // Who can't tell what it has done can't tell when to ask again either.
+        Outcome::Unknown => (State::Retrying, Some(RetryWay::Tier(RetryTier::after_attempts(attempts)))),
+        // A short wait would use up all attempts in no time.
+        Outcome::Temporary => (State::Retrying, Some(longer(RetryTier::after_attempts(attempts), retry_after))),
+        Outcome::RateLimited if retry_after.is_some() && claims <= TAKEN_AT_THEIR_WORD => {
+            (State::Retrying, retry_after.map(by_the_clock))
+        }
+        Outcome::RateLimited => (State::Retrying, Some(longer(RetryTier::after_attempts(claims), retry_after))),
+        Outcome::ChannelDown => {
+            (State::Retrying, Some(retry_after.map_or(RetryWay::Tier(RetryTier::Seconds30), by_the_clock)))
+        }
         // It never was sent, and must not look as if.
         Outcome::DryRun => (State::Cancelled, None),
     }
+}
+
+/// The longer of the two.
+fn longer(tier: RetryTier, retry_after: Option<Duration>) -> RetryWay {
+    match retry_after {
+        Some(wait) if wait > tier.delay() => by_the_clock(wait),
+        Some(_) | None => RetryWay::Tier(tier),
+    }
+}
+
+fn by_the_clock(wait: Duration) -> RetryWay {
+    RetryWay::Clock(wait.clamp(Duration::from_secs(1), MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -139,6 +151,19 @@ mod tests {
         assert_eq!(wait(77), (State::Retrying, Some(RetryWay::Clock(Duration::from_secs(77)))));
         assert_eq!(wait(0), (State::Retrying, Some(RetryWay::Clock(Duration::from_secs(1)))));
         assert_eq!(wait(u64::MAX), (State::Retrying, Some(RetryWay::Clock(MAX_RETRY_AFTER))));
+    }
+
+    #[test]
+    fn a_short_retry_after_uses_up_no_attempts_and_is_not_believed_for_ever() {
+        let second = Some(Duration::from_secs(1));
+        let wait = |outcome, attempts, claims| {
+            after_attempt(outcome, attempts, claims, 100, OnUnknown::Retry, second).1.unwrap().delay().as_secs()
+        };
+        assert_eq!([1, 2, 3].map(|n| wait(Outcome::Temporary, n, 1)), [5, 30, 120]);
+        assert_eq!([1, 2, 3].map(|n| wait(Outcome::Unknown, n, 1)), [5, 30, 120]);
+        assert_eq!([1, 2, 3, 4, 5].map(|n| wait(Outcome::RateLimited, 0, n)), [1, 1, 1, 600, 600]);
+        let long = after_attempt(Outcome::Temporary, 1, 1, 10, OnUnknown::Retry, Some(Duration::from_secs(77))).1;
+        assert_eq!(long, Some(RetryWay::Clock(Duration::from_secs(77))));
     }
 
     #[test]

@@ -13,6 +13,9 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// How long the rest of an answer may take after its status.
 const ANSWER_BODY_PATIENCE: Duration = Duration::from_millis(800);
 
+/// How long before its limit a call must have its end.
+const MARGIN: Duration = Duration::from_millis(100);
+
 /// What came back.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -43,26 +46,30 @@ pub fn builder(call_timeout: Duration) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("tocsin/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(call_timeout / 2)
+        // Servers close theirs after five seconds at the earliest. What is sent as one is closed may have been carried
+        // out or not.
+        .pool_idle_timeout(Duration::from_secs(3))
         .redirect(Policy::none())
         .no_proxy()
 }
 
-/// Sends a request, once, and reads the answer.
-pub async fn exchange(request: RequestBuilder) -> Reply {
+/// Sends a request, once, and reads the answer, within `call_timeout`: a body that does not come in time does not make
+/// an answer unknown whose status is there.
+pub async fn exchange(request: RequestBuilder, call_timeout: Duration) -> Reply {
+    let end = Instant::now() + call_timeout.saturating_sub(MARGIN);
     match request.send().await {
-        Ok(response) => Reply::Answered(read(response).await),
+        Ok(response) => Reply::Answered(read(response, end.min(Instant::now() + ANSWER_BODY_PATIENCE)).await),
         Err(error) if error.is_builder() => Reply::Unusable,
         Err(error) if error.is_connect() => Reply::Unreachable(innermost(&error)),
         Err(_) => Reply::Broken,
     }
 }
 
-async fn read(mut response: Response) -> Answered {
+async fn read(mut response: Response, end: Instant) -> Answered {
     let status = response.status().as_u16();
     let retry_after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(parse_retry_after);
     let mut body = Vec::new();
-    let end = Instant::now() + ANSWER_BODY_PATIENCE;
     while body.len() < MAX_ANSWER_BYTES {
         match timeout_at(end, response.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
@@ -73,10 +80,13 @@ async fn read(mut response: Response) -> Answered {
     Answered { status, retry_after, body }
 }
 
-/// The cause of all the others, such as "Connection refused". It holds no URL.
+/// The cause of all the others, such as "Connection refused". It holds no URL, and no name of a host, which stands in
+/// quotes where TLS speaks of one.
 fn innermost(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.last().map_or_else(|| "no connection".to_owned(), ToString::to_string)
+    let cause = causes.last().map_or_else(|| "no connection".to_owned(), ToString::to_string);
+    let outside_quotes = cause.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "(name)" });
+    outside_quotes.collect()
 }
 
 /// Reads a Retry-After header (RFC 9110, section 10.2.3): whole seconds. A date is not understood, as it would need
@@ -138,11 +148,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_there_is_unreachable_and_why_is_said_without_its_address() {
-        let client = builder(Duration::from_secs(5)).build().unwrap();
-        let Reply::Unreachable(why) = exchange(client.get("http://127.0.0.1:1/secret")).await else { panic!() };
+        const TIME: Duration = Duration::from_secs(5);
+        let client = builder(TIME).build().unwrap();
+        let Reply::Unreachable(why) = exchange(client.get("http://127.0.0.1:1/secret"), TIME).await else { panic!() };
         assert!(why.contains("refused") && !why.contains("secret"), "{why}");
-        let Reply::Unreachable(why) = exchange(client.get("http://nowhere.invalid/secret")).await else { panic!() };
+        let Reply::Unreachable(why) = exchange(client.get("http://nowhere.invalid/secret"), TIME).await else {
+            panic!()
+        };
         assert!(!why.contains("secret"), "{why}");
-        assert_eq!(exchange(client.get("http:///")).await, Reply::Unusable);
+        assert_eq!(exchange(client.get("http:///"), TIME).await, Reply::Unusable);
     }
 }

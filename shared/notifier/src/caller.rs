@@ -48,9 +48,9 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
         send(&finished, Finished::Uncalled(Uncalled { item, fence: claim.fence, delay }));
     };
     let patience = CLAIM_FRESHNESS.saturating_sub(claimed_since.elapsed());
-    let place = match &claim.address {
+    let place = match worker.channel.shared_place(&claim) {
         None => None,
-        Some(address) => match worker.shares.place(address, patience).await {
+        Some(address) => match worker.shares.place(&address, patience).await {
             Ok(place) => Some(place),
             Err(stay_away) => return uncalled(item, stay_away),
         },
@@ -68,12 +68,21 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     }
     let in_flight = metrics::gauge!("tocsin_calls_in_flight", "channel" => C::NAME);
     in_flight.increment(1);
-    let mut answer = answer(&worker, &claim, property.as_ref().as_ref()).await;
+    let (mut answer, was_sent) = answer(&worker, &claim, property.as_ref().as_ref()).await;
     in_flight.decrement(1);
     metrics::histogram!("tocsin_call_seconds", "channel" => C::NAME).record(began.elapsed().as_secs_f64());
     drop((slot, place));
     if C::ONE_PROVIDER {
-        worker.gate.saw(&answer);
+        // Only the provider can say that it serves the channel again.
+        if was_sent || answer.outcome == Outcome::ChannelDown {
+            worker.gate.saw(&answer);
+        } else {
+            worker.gate.not_called();
+        }
+        if answer.outcome == Outcome::ChannelDown {
+            // Its own wait is for the probes; a notification must not miss the moment when the channel opens.
+            answer.retry_after = answer.retry_after.filter(|wait| *wait < PAUSE_OF_ONE_ADDRESS);
+        }
     } else if answer.outcome == Outcome::ChannelDown && answer.retry_after.is_none() {
         // Nobody probes for the rest of them, so each asks on its own, and less and less often.
         let claims = u16::try_from(claim.fence).unwrap_or(u16::MAX);
@@ -103,18 +112,21 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     send(&finished, Finished::Called(Box::new(Called { result, claim, receipt: item.receipt })));
 }
 
-async fn answer<C: Channel>(worker: &Worker<C>, claim: &Claim, property: Option<&Value>) -> Answer {
+/// What came of it, and whether it is the provider who said so.
+async fn answer<C: Channel>(worker: &Worker<C>, claim: &Claim, property: Option<&Value>) -> (Answer, bool) {
     let call = async {
         match worker.channel.prepare(claim, property) {
-            Ok(message) if worker.dry_run => Answer::new(Outcome::DryRun, message.to_string()),
-            Ok(message) => worker.channel.send(message).await,
-            Err(answer) => answer,
+            Ok(message) if worker.dry_run => (Answer::new(Outcome::DryRun, message.to_string()), false),
+            Ok(message) => (worker.channel.send(message).await, true),
+            Err(answer) => (answer, false),
         }
     };
     match timeout(worker.call_timeout, AssertUnwindSafe(call).catch_unwind()).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(_panic)) => Answer::new(Outcome::Unknown, "the worker failed in the middle of the call: a bug"),
-        Err(_) => Answer::new(Outcome::Unknown, format!("no answer within {} s", worker.call_timeout.as_secs())),
+        Ok(Err(_panic)) => (Answer::new(Outcome::Unknown, "the worker failed in the middle of the call: a bug"), false),
+        Err(_) => {
+            (Answer::new(Outcome::Unknown, format!("no answer within {} s", worker.call_timeout.as_secs())), true)
+        }
     }
 }
 

@@ -22,6 +22,12 @@ pub trait Channel: Send + Sync + 'static {
     /// What is ready to be sent. Its text says what that is, in a line, without the address: a dry run records it.
     type Message: fmt::Display + Send;
 
+    /// What may hold a share of the worker's slots and no more, so that it does not hold them all when it hangs: the
+    /// address, unless many addresses hang together.
+    fn shared_place(&self, claim: &Claim) -> Option<String> {
+        claim.address.clone()
+    }
+
     /// Makes what is to be sent, or says why that is impossible. `property` is the value of [`Self::PROPERTY`], if
     /// there is one.
     fn prepare(&self, claim: &Claim, property: Option<&Value>) -> Result<Self::Message, Answer>;

@@ -85,6 +85,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
                     Allowance::All => claim_size.load(Ordering::Relaxed),
                     Allowance::One => 1,
                     Allowance::NoneFor(wait) => {
+                        inbox.forget_dead();
                         rest_until = Instant::now() + wait.min(Duration::from_secs(1));
                         continue;
                     }

@@ -6,10 +6,15 @@ use std::{
 use domain::Outcome;
 use runtime::Component;
 
+use tokio::sync::watch;
+
 use crate::Answer;
 
 /// How often a provider that refuses the whole channel is asked whether it still does.
 const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Nobody is asked more often than this, whatever they say.
+const SHORTEST_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often to see whether a channel that somebody has paused may go on.
 const PAUSED_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,6 +26,7 @@ pub(crate) struct Gate {
     closed: Mutex<Closed>,
     provider: Component,
     channel: Component,
+    open: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +49,17 @@ impl Gate {
     pub(crate) fn new(provider: Component, channel: Component) -> Self {
         provider.up();
         channel.up();
-        Self { closed: Mutex::default(), provider, channel }
+        Self { closed: Mutex::default(), provider, channel, open: watch::Sender::new(true) }
+    }
+
+    /// Whether all calls are let through, as long as that is so or is not so.
+    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
+        self.open.subscribe()
+    }
+
+    fn tell(&self, closed: &Closed) {
+        let open = !closed.paused && closed.next_probe.is_none();
+        self.open.send_if_modified(|was| std::mem::replace(was, open) != open);
     }
 
     /// Learns from what came of a call.
@@ -51,7 +67,8 @@ impl Gate {
         let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
         match answer.outcome {
             Outcome::ChannelDown => {
-                closed.probe_interval = answer.retry_after.map_or(PROBE_INTERVAL, |wait| wait.min(PROBE_INTERVAL));
+                let interval = answer.retry_after.unwrap_or(PROBE_INTERVAL);
+                closed.probe_interval = interval.clamp(SHORTEST_PROBE_INTERVAL, PROBE_INTERVAL);
                 closed.next_probe = Some(Instant::now() + closed.probe_interval);
                 self.provider.down(answer.detail.as_deref().unwrap_or("the provider refuses this channel"));
             }
@@ -62,6 +79,7 @@ impl Gate {
                 }
             }
         }
+        self.tell(&closed);
     }
 
     /// A call that was allowed did not come about: if it was the probe, another may take its place.
@@ -77,6 +95,7 @@ impl Gate {
         let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
         closed.paused = pause.is_some();
         pause.map_or_else(|| self.channel.up(), |pause| self.channel.down(pause));
+        self.tell(&closed);
     }
 
     /// What may be claimed now. A probe that is granted is counted, so that there is no second one beside it.
@@ -128,6 +147,23 @@ mod tests {
         let gate = gate(&health);
         gate.saw(&Answer::unreachable("no route"));
         assert!(matches!(gate.allowance(), Allowance::NoneFor(wait) if wait <= Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn whoever_watches_learns_when_it_closes_and_opens() {
+        let health = runtime::Health::default();
+        let gate = gate(&health);
+        let watch = gate.watch();
+        for (closed, open) in [(true, false), (false, true)] {
+            gate.set_paused(closed.then(String::new));
+            assert_eq!(*watch.borrow(), open);
+        }
+        gate.saw(&Answer::new(Outcome::ChannelDown, ""));
+        assert!(!*watch.borrow());
+        gate.set_paused(None);
+        assert!(!*watch.borrow(), "the provider still refuses");
+        gate.saw(&Answer::new(Outcome::Delivered, ""));
+        assert!(*watch.borrow());
     }
 
     #[test]

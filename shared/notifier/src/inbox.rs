@@ -78,6 +78,12 @@ impl Inbox {
         None
     }
 
+    /// Drops what came by sessions that have ended: the broker gives it to somebody else.
+    pub(crate) fn forget_dead(&mut self) {
+        self.ready.retain(|item| item.receipt.is_live());
+        self.held.retain(|Reverse(held)| held.item.receipt.is_live());
+    }
+
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }

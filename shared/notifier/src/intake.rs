@@ -1,6 +1,9 @@
 use broker::{Backoff, Broker, Consumer, Delivery};
 use runtime::{Component, Lifecycle, chance};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use wire::Dispatch;
 
 use crate::{inbox::Item, receipt::Receipts};
@@ -23,23 +26,40 @@ impl EndingSession {
     }
 }
 
+/// How a session came to its end.
+enum End {
+    /// The program stops.
+    Stopping(EndingSession),
+    /// The gate has opened or closed.
+    Gate(Consumer),
+}
+
 /// Takes messages from the queue, session after session, until the program stops.
+///
+/// While the gate is closed it holds one message at most, for the next probe. What it had taken goes back to the broker:
+/// another worker may have no such trouble.
 pub(crate) async fn take_in(
     broker: Broker,
     queue: String,
     prefetch: u16,
     items: mpsc::UnboundedSender<Item>,
+    mut gate: watch::Receiver<bool>,
     component: Component,
     lifecycle: Lifecycle,
 ) -> Option<EndingSession> {
     let mut backoff = Backoff::default();
     while !lifecycle.stop.is_cancelled() {
+        let prefetch = if *gate.borrow_and_update() { prefetch } else { 1 };
         let error = match Consumer::open(&broker, &queue, prefetch).await {
             Ok(consumer) => {
                 component.up();
                 backoff.reset();
-                match consume(consumer, &items, &lifecycle).await {
-                    Ok(ending) => return Some(ending),
+                match consume(consumer, &items, &mut gate, &lifecycle).await {
+                    Ok(End::Stopping(session)) => return Some(session),
+                    Ok(End::Gate(consumer)) => {
+                        consumer.close().await;
+                        continue;
+                    }
                     Err(error) => error,
                 }
             }
@@ -54,8 +74,9 @@ pub(crate) async fn take_in(
 async fn consume(
     mut consumer: Consumer,
     items: &mpsc::UnboundedSender<Item>,
+    gate: &mut watch::Receiver<bool>,
     lifecycle: &Lifecycle,
-) -> broker::Result<EndingSession> {
+) -> broker::Result<End> {
     let (receipts, acknowledge) = Receipts::of(consumer.acks());
     let mut acknowledging = lifecycle.spawn("acknowledging", acknowledge);
     loop {
@@ -63,11 +84,16 @@ async fn consume(
             delivery = consumer.next() => accept(delivery?, &receipts, items),
             // Without acknowledgements the broker would soon send nothing more.
             Ok(Err(error)) = &mut acknowledging => return Err(error),
+            Ok(()) = gate.changed() => {
+                // Whatever is not done by now is somebody else's.
+                acknowledging.abort();
+                return Ok(End::Gate(consumer));
+            }
             () = lifecycle.stop.cancelled() => break,
         }
     }
     consumer.stop().await?;
-    Ok(EndingSession { consumer, acknowledging })
+    Ok(End::Stopping(EndingSession { consumer, acknowledging }))
 }
 
 fn accept(delivery: Delivery, receipts: &Receipts, items: &mpsc::UnboundedSender<Item>) {

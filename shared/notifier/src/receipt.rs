@@ -31,6 +31,11 @@ enum Finished {
 }
 
 impl Receipt {
+    /// Whether its session still stands. If not, the broker has given the message to somebody else.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.message.finished.is_closed()
+    }
+
     /// One of the message's notifications is done.
     pub(crate) fn done(self) {
         if self.message.open.fetch_sub(1, Ordering::AcqRel) == 1 {

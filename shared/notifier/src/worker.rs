@@ -114,7 +114,15 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
     let (returned, back) = mpsc::unbounded_channel();
     let prefetch = u16::try_from(2 * config.max_in_flight).unwrap_or(u16::MAX).max(128);
     let queue = wire::queue_name(C::NAME);
-    let take_in = intake::take_in(broker.clone(), queue.clone(), prefetch, items, broker_health, lifecycle.clone());
+    let take_in = intake::take_in(
+        broker.clone(),
+        queue.clone(),
+        prefetch,
+        items,
+        worker.gate.watch(),
+        broker_health,
+        lifecycle.clone(),
+    );
     let intake = lifecycle.spawn("intake", take_in);
     let record = recorder::record(Arc::clone(&worker), to_record, retries, returned.clone());
     let recorder = lifecycle.spawn("recorder", record);

@@ -108,7 +108,10 @@ where
         telemetry::init_log(common.log_format, common.log_filter.clone());
     }
     for warning in warnings {
-        tracing::warn!(event = "odd_setting", warning, "a setting is odd");
+        match check {
+            Some(_) => eprintln!("{}: {warning}", program.name),
+            None => tracing::warn!(event = "odd_setting", warning, "a setting is odd"),
+        }
     }
     let name = program.name;
     let done = tokio::runtime::Builder::new_multi_thread()
@@ -208,7 +211,10 @@ pub fn read_settings<C>(
     let problems = reader.into_problems();
     match config {
         Some(config) if problems.errors.is_empty() => Ok((config, problems.warnings)),
-        _ => Err(WrongSettings { only_missing: problems.missing == problems.errors.len(), errors: problems.errors }),
+        _ => {
+            let only_missing = problems.missing == problems.errors.len() && problems.found == 0;
+            Err(WrongSettings { only_missing, errors: problems.errors })
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Reader {
     roesc: BTreeMap<&'static str, &'static str>,
     errors: Vec<String>,
     missing: usize,
+    /// How many settings of its own, without a default, the program was given.
+    found: usize,
     warnings: Vec<String>,
 }
 
@@ -23,6 +25,8 @@ pub(crate) struct Problems {
     pub(crate) errors: Vec<String>,
     /// How many of the errors only say that something required is not there.
     pub(crate) missing: usize,
+    /// How many settings of its own, without a default, the program was given.
+    pub(crate) found: usize,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -35,7 +39,9 @@ impl Reader {
         let is_ours = |(name, value): &(String, String)| name.starts_with("TOCSIN_") && !value.trim().is_empty();
         let ours: BTreeMap<_, _> = environment.into_iter().filter(is_ours).collect();
         for name in ours.keys() {
-            if !settings::ALL.iter().any(|setting| setting.variable() == *name) {
+            // What looks like none of ours is somebody else's, such as the links that Kubernetes makes for services.
+            let looks_like_ours = name.contains("__") || nearest(name).is_some();
+            if looks_like_ours && !settings::ALL.iter().any(|setting| setting.variable() == *name) {
                 errors.push(format!("{name}: no such setting{}", meant(name)));
             }
         }
@@ -47,7 +53,7 @@ impl Reader {
         if let Some(path) = file {
             match Config::builder().add_source(File::from(path).required(true)).build() {
                 Ok(read) => from_file = read,
-                Err(error) => errors.push(format!("{}: {error}", path.display())),
+                Err(error) => errors.push(format!("{}: {}", path.display(), without_excerpt(&error.to_string()))),
             }
         }
         errors.extend(unknown_keys(&from_file));
@@ -55,14 +61,20 @@ impl Reader {
             errors.push(error.to_string());
             Config::default()
         });
-        let mut reader = Self { values, roesc: BTreeMap::new(), errors, missing: 0, warnings: roesc.warnings };
+        let mut reader =
+            Self { values, roesc: BTreeMap::new(), errors, missing: 0, found: 0, warnings: roesc.warnings };
         reader.fill_in(roesc.settings);
         reader
     }
 
     fn fill_in(&mut self, settings: Vec<roesc::Translated>) {
         let mut builder = Config::builder();
+        let own_mail_server = self.values.get_string(settings::SMTP_HOST.key).is_ok();
         for roesc::Translated { setting, variable, value } in settings {
+            // That roesc knew no TLS says nothing of a server that is named here.
+            if setting.key == settings::SMTP_TLS.key && own_mail_server {
+                continue;
+            }
             if self.values.get_string(setting.key).is_err() {
                 self.roesc.insert(setting.key, variable);
                 builder = match builder.set_default(setting.key, value) {
@@ -79,7 +91,7 @@ impl Reader {
 
     /// Everything that was wrong, and what was odd.
     pub(crate) fn into_problems(self) -> Problems {
-        Problems { errors: self.errors, missing: self.missing, warnings: self.warnings }
+        Problems { errors: self.errors, missing: self.missing, found: self.found, warnings: self.warnings }
     }
 
     /// Says that something is odd, but can be lived with.
@@ -102,7 +114,11 @@ impl Reader {
     /// A text that must not be empty.
     pub fn text(&mut self, setting: &Setting) -> Option<String> {
         match self.optional_text(setting) {
-            Some(text) => Some(text),
+            Some(text) => {
+                let everybodys = [settings::DATABASE_URL.key, settings::BROKER_URL.key];
+                self.found += usize::from(setting.default.is_none() && !everybodys.contains(&setting.key));
+                Some(text)
+            }
             None => {
                 self.missing += 1;
                 self.wrong(setting, format!("is required: {}", setting.help));
@@ -197,13 +213,21 @@ impl Reader {
     }
 }
 
+/// Where the file is wrong, without the line itself, which may hold a password.
+fn without_excerpt(error: &str) -> String {
+    let lines: Vec<_> = error.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains('|')).collect();
+    lines.join("; ")
+}
+
 fn meant(name: &str) -> String {
-    let distance = |setting: &Setting| strsim::damerau_levenshtein(name, &setting.variable());
-    settings::ALL
-        .iter()
-        .min_by_key(|setting| distance(setting))
-        .filter(|setting| distance(setting) <= 4)
+    nearest(name)
         .map_or_else(|| "; --help lists them".to_owned(), |setting| format!("; is {} meant?", setting.variable()))
+}
+
+/// The setting whose variable is almost the same.
+fn nearest(name: &str) -> Option<&'static Setting> {
+    let distance = |setting: &Setting| strsim::damerau_levenshtein(name, &setting.variable());
+    settings::ALL.iter().min_by_key(|setting| distance(setting)).filter(|setting| distance(setting) <= 4)
 }
 
 fn unknown_keys(file: &Config) -> Vec<String> {
@@ -269,6 +293,23 @@ mod tests {
         assert_eq!(reader.number(&SQS_RECEIVERS, 1..=100), Some(3));
         assert_eq!(reader.text(&HEALTH_LISTEN).as_deref(), Some("127.0.0.1:9464"));
         assert_eq!(reader.into_problems().errors, ["helth.listen: no such setting; --help lists them"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_told_without_the_line_that_may_hold_a_password() {
+        let file = std::env::temp_dir().join(format!("tocsin-reader-bad-{}.toml", std::process::id()));
+        std::fs::write(&file, "[twilio]\nauth_token = s3cr3t-token-value'\n").unwrap();
+        let errors = Reader::new("bridge", Some(&file), BTreeMap::new()).into_problems().errors;
+        std::fs::remove_file(&file).unwrap();
+        assert!(errors[0].contains("line 2"), "{errors:?}");
+        assert!(!errors[0].contains("s3cr3t"), "{errors:?}");
+    }
+
+    #[test]
+    fn what_others_put_into_the_environment_is_left_alone() {
+        let names = [("TOCSIN_API_PORT", "tcp://10.0.0.1:80"), ("TOCSIN_SERVICE_HOST", "10.0.0.1")];
+        assert!(reader(&names).into_problems().errors.is_empty());
+        assert_eq!(reader(&[("TOCSIN_DATABASE_URL", "x")]).into_problems().errors.len(), 1, "almost ours");
     }
 
     #[test]

@@ -25,10 +25,7 @@ pub(crate) struct Translated {
 /// Variables that stand for one setting each. Where one variable of a group is set, the others have roesc's defaults;
 /// where none is, Tocsin's hold.
 const GROUPS: &[&[(&str, &Setting, Option<&str>)]] = &[
-    &[
-        ("REQUEST_QUEUE", &settings::SQS_QUEUE_URL, None),
-        ("SQS_READ_WAIT_TIME_SECONDS", &settings::SQS_WAIT_TIME_SECONDS, Some("3")),
-    ],
+    &[("REQUEST_QUEUE", &settings::SQS_QUEUE_URL, None), (SQS_WAIT, &settings::SQS_WAIT_TIME_SECONDS, Some("3"))],
     &[
         ("TWILIO_ACCOUNT_SID", &settings::TWILIO_ACCOUNT_SID, None),
         ("TWILIO_AUTH_TOKEN", &settings::TWILIO_AUTH_TOKEN, None),
@@ -54,6 +51,8 @@ const GROUPS: &[&[(&str, &Setting, Option<&str>)]] = &[
         ("MAX_PUBNUB_THREADS", &settings::NOTIFIER_MAX_IN_FLIGHT, Some("3")),
     ],
 ];
+
+const SQS_WAIT: &str = "SQS_READ_WAIT_TIME_SECONDS";
 
 /// A host without a scheme.
 const TWILIO_HOST: &str = "TWILIO_HOST";
@@ -94,7 +93,12 @@ pub(crate) fn translate(program: &str, environment: &BTreeMap<String, String>) -
                 continue;
             }
             let Some(value) = value(variable).or(*default) else { continue };
-            let value = if *variable == TWILIO_HOST { format!("https://{value}") } else { value.to_owned() };
+            let value = match *variable {
+                TWILIO_HOST => format!("https://{value}"),
+                // Not to wait at all would be to ask without a pause.
+                SQS_WAIT if value == "0" => "1".to_owned(),
+                _ => value.to_owned(),
+            };
             translation.settings.push(Translated { setting, variable, value });
         }
         if group.iter().any(|(name, ..)| *name == "SMTP_HOST") {

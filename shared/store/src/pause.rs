@@ -33,10 +33,11 @@ const PAUSES: &str = "SELECT channel, paused_at, paused_by, reason FROM channel_
 const PAUSES_OF: &str = "SELECT channel, paused_at, paused_by, reason FROM channel_pause WHERE channel IN ($1, 'all')";
 
 impl Store {
-    /// Pauses a channel, or all. A pause that is there already stays as it is. After this no claim of it succeeds.
+    /// Pauses a channel, or all. One that is paused already is so for this reason now. After this no claim of it succeeds.
     pub async fn channel_pause(&self, channel: &str, by: &str, reason: Option<&str>) -> Result<()> {
         let pause = "INSERT INTO channel_pause (channel, paused_at, paused_by, reason)
-                     VALUES ($1, tocsin_now(), $2, $3) ON CONFLICT (channel) DO NOTHING";
+                     VALUES ($1, tocsin_now(), $2, $3)
+                     ON CONFLICT (channel) DO UPDATE SET paused_by = excluded.paused_by, reason = excluded.reason";
         self.execute(|| sqlx::query(pause).bind(channel).bind(by).bind(reason)).await
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{
-    PgConnection, PgPool, Postgres, Row,
+    Connection, PgConnection, PgPool, Postgres, Row,
     migrate::Migrator,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
@@ -125,7 +125,12 @@ impl Store {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        MIGRATOR.run(&self.pool).await?;
+        // A migration may take its time, and wait for one that another program has begun.
+        let patient = PgConnectOptions::clone(&self.pool.connect_options())
+            .options([("statement_timeout", "0"), ("lock_timeout", "0")]);
+        let mut connection = PgConnection::connect_with(&patient).await?;
+        MIGRATOR.run(&mut connection).await?;
+        connection.close().await?;
         let missing = MIGRATOR.iter().filter(|migration| !applied.contains(&migration.version));
         Ok(missing.map(|migration| format!("{} {}", migration.version, migration.description)).collect())
     }

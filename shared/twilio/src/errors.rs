@@ -33,6 +33,7 @@ pub(crate) fn classify(status: u16, code: Option<u32>) -> (Outcome, &'static str
 fn by_status(status: u16) -> (Outcome, &'static str) {
     match status {
         300..=399 => (Outcome::ChannelDown, "it answers with a redirect: twilio.base_url is wrong"),
+        404 => (Outcome::ChannelDown, "it knows no such account: twilio.base_url or twilio.account_sid is wrong"),
         _ => http_client::outcome_of_status(status),
     }
 }
@@ -49,7 +50,7 @@ mod tests {
             (401, Some(20003), Outcome::ChannelDown),
             (500, Some(20429), Outcome::RateLimited),
             (400, Some(99999), Outcome::Permanent),
-            (404, None, Outcome::Permanent),
+            (404, Some(20404), Outcome::ChannelDown),
             (401, None, Outcome::ChannelDown),
             (429, Some(63038), Outcome::RateLimited),
             (503, None, Outcome::Temporary),

@@ -45,6 +45,7 @@ pub struct Twilio {
     client: Client,
     account_url: String,
     config: Config,
+    call_timeout: Duration,
 }
 
 /// What Twilio answers: a call or a message has a `sid`, an error a `code`, an account a `status`.
@@ -61,13 +62,13 @@ impl Twilio {
         let client = http_client::builder(call_timeout).build()?;
         let base = config.base_url.trim_end_matches('/');
         let account_url = format!("{base}/2010-04-01/Accounts/{}", config.account_sid);
-        Ok(Self { client, account_url, config })
+        Ok(Self { client, account_url, config, call_timeout })
     }
 
     /// Makes a resource, `Calls` or `Messages`, of a form. `what` is that in words: `the call`.
     pub async fn create(&self, resource: &str, what: &str, form: &[(&str, &str)]) -> Answer {
         let request = self.client.post(format!("{}/{resource}.json", self.account_url)).form(form);
-        match exchange(self.authorized(request)).await {
+        match exchange(self.authorized(request), self.call_timeout).await {
             Reply::Answered(answered) => classify(what, &answered),
             Reply::Unreachable(why) => Answer::unreachable(format!("could not connect to Twilio: {why}")),
             Reply::Broken => Answer::new(Outcome::Unknown, "the connection broke before Twilio's answer came"),
@@ -80,7 +81,8 @@ impl Twilio {
     /// Asks for the account, which sends nothing: `GET /2010-04-01/Accounts/{sid}.json`, see
     /// <https://www.twilio.com/docs/iam/api/account>.
     pub async fn check(&self) -> Result<String, String> {
-        match exchange(self.authorized(self.client.get(format!("{}.json", self.account_url)))).await {
+        let request = self.authorized(self.client.get(format!("{}.json", self.account_url)));
+        match exchange(request, self.call_timeout).await {
             Reply::Answered(answered) if answered.status == 200 => match parse(&answered.body).status {
                 Some(Value::String(status)) if status != "active" => Err(format!("the Twilio account is {status}")),
                 _ => Ok("Twilio answers, and knows the account".to_owned()),
@@ -113,7 +115,9 @@ pub fn numbers(claim: &Claim, registry: Option<&Value>) -> Result<(PhoneNumber, 
 }
 
 fn parse_registry(property: Option<&Value>) -> Result<CallerIdRegistry, String> {
-    let Some(property) = property else { return Ok(CallerIdRegistry::default()) };
+    let Some(property) = property.filter(|property| !property.is_null()) else {
+        return Ok(CallerIdRegistry::default());
+    };
     let pairs: BTreeMap<String, String> = Deserialize::deserialize(property)
         .map_err(|_| "property caller-id-registry must be a JSON object of prefixes and numbers".to_owned())?;
     CallerIdRegistry::new(pairs).map_err(|error: CallerIdRegistryError| error.to_string())
