@@ -186,6 +186,29 @@ async fn a_provider_that_can_not_be_reached_costs_no_attempt() {
     assert_eq!(arena.database.count("SELECT attempts::bigint FROM notification").await, 1);
 }
 
+/// One of two workers has lost its way to the provider: the other one does all the work, without delay.
+#[tokio::test]
+async fn a_worker_that_can_not_reach_its_provider_keeps_nothing_from_the_others() {
+    let arena = Arena::new().await;
+    let _bridge = arena.start("bridge").await;
+    let _activator = arena.start("activator").await;
+    let closed = ("TOCSIN_TWILIO__BASE_URL", "http://127.0.0.1:1");
+    let broken = arena.start_with("notifier-sms", &[], &[closed]).ready().await;
+    let texts: Vec<_> = (0..300).map(|n| notification("sms", &format!("+38591{n:04}"))).collect();
+    arena.start_process("r", &texts);
+    not_ready(&broken, "could not connect to Twilio").await;
+    let _good = arena.start("notifier-sms").await;
+    wait_for("most of them delivered", Duration::from_secs(20), || async {
+        let delivered = "SELECT count(*) FROM notification WHERE state = 'delivered'";
+        (arena.database.count(delivered).await >= 250).then_some(())
+    })
+    .await;
+    // What the broken one had tried before it knew, and its probes, may meet it again.
+    broken.kill();
+    arena.notifications_in("delivered", 300, 90).await;
+    assert_eq!(arena.database.count("SELECT max(attempts)::bigint FROM notification").await, 1);
+}
+
 #[tokio::test]
 async fn what_each_channel_sends() {
     let arena = Arena::new().await;

@@ -103,6 +103,8 @@ async fn check_says_what_is_wrong_and_how_to_mend_it() {
         ("TOCSIN_SQS__QUEUE_URL", "http://127.0.0.1:1/000000000000/nothing.fifo"),
         ("TOCSIN_SQS__ENDPOINT_URL", "http://127.0.0.1:1"),
         ("TOCSIN_TWILIO__ACCOUNT_SID", ""),
+        ("TOCSIN_TWILIO__AUTH_TOKEN", ""),
+        ("TOCSIN_TWILIO__URL", ""),
         ("TOCSIN_SMTP__CA_FILE", ""),
         ("TOCSIN_WEBHOOK__SECRET", "hush"),
     ];
@@ -129,8 +131,12 @@ async fn check_says_what_is_wrong_and_how_to_mend_it() {
     let sms = arena.run("tocsin", &["check", "notifier-sms"]).await;
     assert_eq!(sms.status.code(), Some(69));
     assert!(out(&sms).contains("queue notify.sms is missing: import rabbitmq/definitions.json"), "{}", out(&sms));
-    let unwanted = arena.run_with("tocsin", &["check", "notifier-phone"], &settings[2..3]).await;
+    let unwanted = arena.run_with("tocsin", &["check", "notifier-phone"], &settings[2..5]).await;
     assert_eq!(unwanted.status.code(), Some(69), "one that is named is wanted");
+    let half = [("TOCSIN_TWILIO__AUTH_TOKEN", ""), ("TOCSIN_TWILIO__URL", "")];
+    let half = arena.run_with("tocsin", &["check"], &half).await;
+    assert_eq!(half.status.code(), Some(69), "one of which something is set is wanted");
+    assert!(out(&half).contains("configuration TOCSIN_TWILIO__AUTH_TOKEN"), "{}", out(&half));
 }
 
 #[tokio::test]

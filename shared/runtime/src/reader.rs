@@ -40,7 +40,8 @@ impl Reader {
         let ours: BTreeMap<_, _> = environment.into_iter().filter(is_ours).collect();
         for name in ours.keys() {
             // What looks like none of ours is somebody else's, such as the links that Kubernetes makes for services.
-            let looks_like_ours = name.contains("__") || nearest(name).is_some();
+            let same = |setting: &Setting| setting.variable().replace("__", "_") == *name;
+            let looks_like_ours = name.contains("__") || settings::ALL.iter().any(same);
             if looks_like_ours && !settings::ALL.iter().any(|setting| setting.variable() == *name) {
                 errors.push(format!("{name}: no such setting{}", meant(name)));
             }
