@@ -371,6 +371,28 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_hangs_holds_no_more_than_its_share_whatever_its_urls() {
+    let arena = Arena::new().await;
+    arena.simulator.set_rules(&json!([{"address": "/webhook/hang*", "hang": true}]));
+    let _bridge = arena.start("bridge").await;
+    let _activator = arena.start("activator").await;
+    let settings = [("TOCSIN_NOTIFIER__MAX_IN_FLIGHT", "8"), ("TOCSIN_NOTIFIER__CALL_TIMEOUT_SECONDS", "3")];
+    let _worker = arena.start_with("notifier-webhook", &[], &settings).ready().await;
+    // Two names, and so two receivers, for the one simulator.
+    let port = arena.simulator.url.rsplit(':').next().unwrap();
+    let of = |host: &str, path: &str, n| notification("webhook", &format!("http://{host}:{port}/webhook/{path}{n}"));
+    arena.start_process("bad", &(0..20).map(|n| of("localhost", "hang", n)).collect::<Vec<_>>());
+    arena.notifications_in("sending", 2, 10).await;
+    arena.start_process("good", &(0..40).map(|n| of("127.0.0.1", "good", n)).collect::<Vec<_>>());
+    arena.notifications_in("delivered", 40, 20).await;
+    let at_once = arena.database.count(
+        "SELECT coalesce(max(n), 0) FROM (SELECT count(*) OVER (ORDER BY started_at RANGE BETWEEN interval '2.5 s'
+         PRECEDING AND CURRENT ROW) AS n FROM attempt WHERE outcome = 'unknown') w",
+    );
+    assert!(at_once.await <= 2, "a quarter of 8 slots");
+}
+
+#[tokio::test]
 async fn one_channel_that_is_busy_delays_no_other() {
     let arena = Arena::new().await;
     arena.simulator.set_rules(&json!([{"address": "+*", "status": 503}]));

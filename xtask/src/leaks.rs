@@ -12,6 +12,7 @@ const HIDDEN: &[&str] = &[
     "pass-word",
     "@example.org",
     "@example.net",
+    "/webhook/",
 ];
 
 /// Looks through the logs of every program that the tests have started.
