@@ -1,12 +1,19 @@
+use std::{pin::pin, time::Duration};
+
 use broker::{Backoff, Broker, Consumer, Delivery};
 use runtime::{Component, Lifecycle, chance};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
+    time::timeout,
 };
 use wire::Dispatch;
 
 use crate::{inbox::Item, receipt::Receipts};
+
+/// How long the gate must have been closed before messages are given back. One failed call among many good ones closes it
+/// for a moment, and is no reason to begin anew.
+const CLOSED_FOR_GOOD: Duration = Duration::from_secs(2);
 
 /// A session that takes no more messages, but can still acknowledge those that it took.
 pub(crate) struct EndingSession {
@@ -49,12 +56,12 @@ pub(crate) async fn take_in(
 ) -> Option<EndingSession> {
     let mut backoff = Backoff::default();
     while !lifecycle.stop.is_cancelled() {
-        let prefetch = if *gate.borrow_and_update() { prefetch } else { 1 };
-        let error = match Consumer::open(&broker, &queue, prefetch).await {
+        let open = *gate.borrow();
+        let error = match Consumer::open(&broker, &queue, if open { prefetch } else { 1 }).await {
             Ok(consumer) => {
                 component.up();
                 backoff.reset();
-                match consume(consumer, &items, &mut gate, &lifecycle).await {
+                match consume(consumer, &items, settled(&mut gate, open), &lifecycle).await {
                     Ok(End::Stopping(session)) => return Some(session),
                     Ok(End::Gate(consumer)) => {
                         consumer.close().await;
@@ -74,9 +81,10 @@ pub(crate) async fn take_in(
 async fn consume(
     mut consumer: Consumer,
     items: &mpsc::UnboundedSender<Item>,
-    gate: &mut watch::Receiver<bool>,
+    gate_is_other: impl Future<Output = ()>,
     lifecycle: &Lifecycle,
 ) -> broker::Result<End> {
+    let mut gate_is_other = pin!(gate_is_other);
     let (receipts, acknowledge) = Receipts::of(consumer.acks());
     let mut acknowledging = lifecycle.spawn("acknowledging", acknowledge);
     loop {
@@ -84,7 +92,7 @@ async fn consume(
             delivery = consumer.next() => accept(delivery?, &receipts, items),
             // Without acknowledgements the broker would soon send nothing more.
             Ok(Err(error)) = &mut acknowledging => return Err(error),
-            Ok(()) = gate.changed() => {
+            () = &mut gate_is_other => {
                 // Whatever is not done by now is somebody else's.
                 acknowledging.abort();
                 return Ok(End::Gate(consumer));
@@ -94,6 +102,19 @@ async fn consume(
     }
     consumer.stop().await?;
     Ok(End::Stopping(EndingSession { consumer, acknowledging }))
+}
+
+/// Waits until the gate is open where it was not, or closed for good where it was open.
+async fn settled(gate: &mut watch::Receiver<bool>, was_open: bool) {
+    loop {
+        if gate.wait_for(|open| *open != was_open).await.is_err() {
+            // The worker is coming to its end, and with it all this.
+            return std::future::pending().await;
+        }
+        if !was_open || timeout(CLOSED_FOR_GOOD, gate.wait_for(|open| *open)).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn accept(delivery: Delivery, receipts: &Receipts, items: &mpsc::UnboundedSender<Item>) {
@@ -111,5 +132,31 @@ fn accept(delivery: Delivery, receipts: &Receipts, items: &mpsc::UnboundedSender
         if items.send(item).is_err() {
             tracing::debug!("stopping: the message goes back to the broker");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gate_that_closes_for_a_moment_is_not_taken_for_closed() {
+        let gate = watch::Sender::new(true);
+        let mut watch = gate.subscribe();
+        let mut closed = pin!(settled(&mut watch, true));
+        let is_settled = async |closed: &mut std::pin::Pin<&mut _>, wait| timeout(wait, closed).await.is_ok();
+        let moment = Duration::from_millis(200);
+        for _ in 0..5 {
+            gate.send_replace(false);
+            assert!(!is_settled(&mut closed, moment).await);
+            gate.send_replace(true);
+            assert!(!is_settled(&mut closed, moment).await);
+        }
+        gate.send_replace(false);
+        assert!(is_settled(&mut closed, CLOSED_FOR_GOOD + moment).await);
+        let mut watch = gate.subscribe();
+        let mut opened = pin!(settled(&mut watch, false));
+        gate.send_replace(true);
+        assert!(timeout(moment, &mut opened).await.is_ok(), "that it is open is used at once");
     }
 }
