@@ -4,7 +4,11 @@
 use std::{error::Error, time::Duration};
 
 use domain::Outcome;
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, header::RETRY_AFTER, redirect::Policy};
+use reqwest::{
+    Client, ClientBuilder, RequestBuilder, Response,
+    header::{DATE, RETRY_AFTER},
+    redirect::Policy,
+};
 use tokio::time::{Instant, timeout_at};
 
 /// As much of an answer as is read.
@@ -67,8 +71,8 @@ pub async fn exchange(request: RequestBuilder, call_timeout: Duration) -> Reply 
 
 async fn read(mut response: Response, end: Instant) -> Answered {
     let status = response.status().as_u16();
-    let retry_after =
-        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(parse_retry_after);
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let retry_after = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, header(DATE)));
     let mut body = Vec::new();
     while body.len() < MAX_ANSWER_BYTES {
         match timeout_at(end, response.chunk()).await {
@@ -89,12 +93,16 @@ fn innermost(error: &reqwest::Error) -> String {
     outside_quotes.collect()
 }
 
-/// Reads a Retry-After header (RFC 9110, section 10.2.3): whole seconds. A date is not understood, as it would need
-/// this machine's clock; nor is anything else.
-fn parse_retry_after(value: &str) -> Option<Duration> {
-    let digits = value.trim();
-    let all_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    all_digits.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+/// Reads a Retry-After header (RFC 9110, section 10.2.3): whole seconds, or a date. What the date means is told by the
+/// answer's own Date header, so that no clock of this machine decides anything.
+fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    let now = httpdate::parse_http_date(date?).ok()?;
+    Some(at.duration_since(now).unwrap_or_default())
 }
 
 /// What an HTTP status means that says nothing more special.
@@ -116,10 +124,14 @@ mod tests {
 
     #[test]
     fn retry_after() {
-        assert_eq!(parse_retry_after(" 120 "), Some(Duration::from_secs(120)));
-        assert_eq!(parse_retry_after("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
-        for bad in ["", "-1", "1.5", "soon", "Fri, 31 Dec 1999 23:59:59 GMT", "+3"] {
-            assert_eq!(parse_retry_after(bad), None, "{bad:?}");
+        let (sent, later) = ("Fri, 31 Dec 1999 23:59:00 GMT", "Fri, 31 Dec 1999 23:59:59 GMT");
+        assert_eq!(parse_retry_after(" 120 ", None), Some(Duration::from_secs(120)));
+        assert_eq!(parse_retry_after("99999999999999999999999", None), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(parse_retry_after(later, Some(sent)), Some(Duration::from_secs(59)));
+        assert_eq!(parse_retry_after(sent, Some(later)), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after(later, None), None, "no clock to compare with");
+        for bad in ["", "-1", "1.5", "soon", "+3"] {
+            assert_eq!(parse_retry_after(bad, Some(sent)), None, "{bad:?}");
         }
     }
 
