@@ -72,22 +72,7 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     in_flight.decrement(1);
     metrics::histogram!("tocsin_call_seconds", "channel" => C::NAME).record(began.elapsed().as_secs_f64());
     drop((slot, place));
-    if C::ONE_PROVIDER {
-        // Only the provider can say that it serves the channel again.
-        if was_sent || answer.outcome == Outcome::ChannelDown {
-            worker.gate.saw(&answer);
-        } else {
-            worker.gate.not_called();
-        }
-        if answer.outcome == Outcome::ChannelDown {
-            // Its own wait is for the probes; a notification must not miss the moment when the channel opens.
-            answer.retry_after = answer.retry_after.filter(|wait| *wait < PAUSE_OF_ONE_ADDRESS);
-        }
-    } else if answer.outcome == Outcome::ChannelDown && answer.retry_after.is_none() {
-        // Nobody probes for the rest of them, so each asks on its own, and less and less often.
-        let claims = u16::try_from(claim.fence).unwrap_or(u16::MAX);
-        answer.retry_after = Some(RetryTier::after_attempts(claims).delay().max(PAUSE_OF_ONE_ADDRESS));
-    }
+    learn(&worker, &claim, &mut answer, was_sent);
 
     let attempts = claim.attempts.saturating_add(u16::from(answer.outcome.costs_an_attempt()));
     let (state, retry) = after_attempt(
@@ -110,6 +95,29 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
         detail: answer.detail.map(|text| keepable(&text)),
     };
     send(&finished, Finished::Called(Box::new(Called { result, claim, receipt: item.receipt })));
+}
+
+/// What the answer says of the channel as a whole, and how long its notification is to wait for that.
+fn learn<C: Channel>(worker: &Worker<C>, claim: &Claim, answer: &mut Answer, was_sent: bool) {
+    let is_down = answer.outcome == Outcome::ChannelDown;
+    if !C::ONE_PROVIDER {
+        if is_down && answer.retry_after.is_none() {
+            // Nobody probes for the rest of them, so each asks on its own, and less and less often.
+            let claims = u16::try_from(claim.fence).unwrap_or(u16::MAX);
+            answer.retry_after = Some(RetryTier::after_attempts(claims).delay().max(PAUSE_OF_ONE_ADDRESS));
+        }
+        return;
+    }
+    // Only the provider can say that it serves the channel again.
+    if was_sent || is_down {
+        worker.gate.saw(answer);
+    } else {
+        worker.gate.not_called();
+    }
+    if is_down {
+        // Its own wait is for the probes; a notification must not miss the moment when the channel opens.
+        answer.retry_after = answer.retry_after.filter(|wait| *wait < PAUSE_OF_ONE_ADDRESS);
+    }
 }
 
 /// What came of it, and whether it is the provider who said so.

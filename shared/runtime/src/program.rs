@@ -107,12 +107,7 @@ where
     if check.is_none() {
         telemetry::init_log(common.log_format, common.log_filter.clone());
     }
-    for warning in warnings {
-        match check {
-            Some(_) => eprintln!("{}: {warning}", program.name),
-            None => tracing::warn!(event = "odd_setting", warning, "a setting is odd"),
-        }
-    }
+    tell(program.name, warnings, check.is_some());
     let name = program.name;
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -138,6 +133,17 @@ where
         Err(failure) => {
             tracing::error!(event = "failed", program = name, %failure, "ended by an error");
             failure.exit_code()
+        }
+    }
+}
+
+/// What is odd about the settings; there is no log where only checks are made.
+fn tell(program: &str, warnings: Vec<String>, on_the_terminal: bool) {
+    for warning in warnings {
+        if on_the_terminal {
+            eprintln!("{program}: {warning}");
+        } else {
+            tracing::warn!(event = "odd_setting", warning, "a setting is odd");
         }
     }
 }
