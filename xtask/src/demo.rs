@@ -24,7 +24,8 @@ pub(crate) fn play(stage: &Stage, interrupt: &Interrupt) -> Result<()> {
          Twilio busy at first; the third confirms in time.\n"
     );
     let (now, before) = (now(), newest_notification(stage)?);
-    let at = |seconds: u64| now + seconds;
+    // Time for the requests to get there first, so that the ladders go out in their order.
+    let at = |seconds: u64| now + 2 + seconds;
     let call = |seconds, number: &str| json!({"channel": "phone", "at": at(seconds), "phone-number": number});
     let mail = |seconds, to: &str| json!({"channel": "email", "at": at(seconds), "email": to, "subject": "A new order", "body": "Nobody has confirmed it."});
     let pubnub = |seconds, channel: &str| json!({"channel": "pubnub", "at": at(seconds), "pubnub-channel": channel});
@@ -42,7 +43,7 @@ pub(crate) fn play(stage: &Stage, interrupt: &Interrupt) -> Result<()> {
     for _ in 0..LIMIT.as_millis() / 100 {
         interrupt.pause(Duration::from_millis(100))?;
         seen += show_arrivals(stage, seen)?;
-        if !stop_sent && self::now() >= now + 5 {
+        if !stop_sent && self::now() >= now + 7 {
             send(stage, &id("osteria"), None)?;
             stop_sent = true;
         }
