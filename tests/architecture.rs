@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("twilio", &["domain", "http-client", "notifier", "runtime"]),
     ("devservers", &[]),
     ("testkit", &["devservers"]),
-    ("xtask", &["devservers"]),
+    ("xtask", &["devservers", "domain"]),
 ];
 
 const LIBRARIES: &[&str] =

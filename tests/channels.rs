@@ -362,12 +362,13 @@ async fn private_addresses_get_no_webhook_unless_that_is_allowed() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let arena = Arena::new().await;
-    arena.simulator.set_rules(&json!([{"address": "/webhook/moved", "status": 307}]));
+    arena.simulator.set_rules(&json!([{"address": "/webhook/moved", "status": 307, "location": "/webhook/elsewhere"}]));
     let _programs = arena.start_all(&["webhook"]).await;
     arena.start_process("r", &[notification("webhook", &format!("{}/webhook/moved", arena.simulator.url))]);
     arena.notifications_in("failed", 1, 20).await;
     let reason = arena.database.texts("SELECT reason FROM notification").await;
     assert_eq!(reason, ["the receiver: it answers with a redirect, which is not followed (HTTP 307)"]);
+    assert_eq!(arena.simulator.arrivals().len(), 1);
 }
 
 #[tokio::test]

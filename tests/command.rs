@@ -150,6 +150,12 @@ async fn a_program_away_is_told_by_check() {
     assert_eq!(check.status.code(), Some(69));
     assert_eq!(out(&check).matches("WRONG").count(), 2, "{}", out(&check));
     assert!(!out(&check).contains("pass-word"));
+    let nowhere = "http://127.0.0.1:1";
+    let away = [("TOCSIN_TWILIO__BASE_URL", nowhere), ("TOCSIN_PUBNUB__SERVICE_URL", nowhere)];
+    let names = ["check", "notifier-phone", "notifier-sms", "notifier-pubnub"];
+    let check = arena.run_with("tocsin", &names, &away).await;
+    assert_eq!(out(&check).matches("could not connect to Twilio").count(), 2, "{}", out(&check));
+    assert_eq!(out(&check).matches("could not connect to PubNub").count(), 1, "{}", out(&check));
 }
 
 #[tokio::test]

@@ -6,13 +6,7 @@ use domain::{CHANNELS, Field};
 use runtime::{Setting, settings};
 use serde_json::Value;
 
-const PROGRAMS: &[&str] = &["bridge", "activator", "tocsin"];
-
-/// Every program that is to run, and the command.
-fn programs() -> Vec<String> {
-    let notifiers = CHANNELS.iter().map(|channel| format!("notifier-{}", channel.name));
-    PROGRAMS.iter().map(|name| (*name).to_owned()).chain(notifiers).collect()
-}
+use crate::programs;
 
 fn read(path: &str) -> String {
     fs::read_to_string(devservers::workspace().join(path)).unwrap()
@@ -28,7 +22,7 @@ fn part(name: &str) -> String {
 #[test]
 fn the_table_of_settings_is_that_of_the_code() {
     let mut used_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for program in programs().iter().filter(|program| *program != "tocsin") {
+    for program in &programs() {
         let help = Command::new(testkit::binary(program)).arg("--help").env_clear().output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
         for setting in settings::ALL {
@@ -87,7 +81,7 @@ fn compose() -> Value {
 fn every_program_has_its_service_and_its_documentation() {
     let (compose, readme) = (compose(), read("README.md"));
     let mut missing = Vec::new();
-    for program in programs() {
+    for program in programs().into_iter().chain(["tocsin".to_owned()]) {
         let service = &compose["services"][&program];
         let mut need = |what: &str, is_there: bool| {
             if !is_there {

@@ -15,3 +15,9 @@ mod outages;
 mod requests;
 mod stopping;
 mod topology;
+
+/// Every program that runs for good.
+fn programs() -> Vec<String> {
+    let notifiers = domain::CHANNELS.iter().map(domain::Channel::program);
+    ["bridge".to_owned(), "activator".to_owned()].into_iter().chain(notifiers).collect()
+}

@@ -4,16 +4,7 @@ use runtime::{Setting, settings};
 use serde_json::json;
 use testkit::{Arena, Program, Signal, wait_for};
 
-const PROGRAMS: &[&str] = &[
-    "bridge",
-    "activator",
-    "notifier-phone",
-    "notifier-sms",
-    "notifier-email",
-    "notifier-pubnub",
-    "notifier-webhook",
-    "notifier-console",
-];
+use crate::programs;
 
 fn program(name: &str) -> Command {
     let mut command = Command::new(testkit::binary(name));
@@ -24,7 +15,7 @@ fn program(name: &str) -> Command {
 #[test]
 fn help_lists_every_setting_and_version_is_told() {
     let mut listed = String::new();
-    for name in PROGRAMS {
+    for name in &programs() {
         let help = program(name).arg("--help").output().unwrap();
         assert!(help.status.success());
         let help = String::from_utf8(help.stdout).unwrap();

@@ -11,20 +11,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use devservers::{Process, Python, Servers, Signal, Tool, Workplace, free_port, install_missing, workspace};
+use domain::{CHANNELS, Channel};
 
 use crate::{StageArguments, events::Screen, interrupt::Interrupt};
 
 /// The programs, in the order in which they are started.
-pub(crate) const PROGRAMS: &[&str] = &[
-    "bridge",
-    "activator",
-    "notifier-phone",
-    "notifier-sms",
-    "notifier-email",
-    "notifier-pubnub",
-    "notifier-webhook",
-    "notifier-console",
-];
+pub(crate) fn programs() -> Vec<String> {
+    ["bridge".to_owned(), "activator".to_owned()].into_iter().chain(CHANNELS.iter().map(Channel::program)).collect()
+}
 
 const DATABASE: &str = "tocsin";
 const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
@@ -95,10 +89,10 @@ impl Stage {
         stage.start("simulator", "simulator", &listen, &[("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned())])?;
         stage.wait_for_file(&authority)?;
         // Also the shortest way to a migrated database.
-        for program in PROGRAMS {
-            let copies = scale.get(*program).copied().unwrap_or(1);
+        for program in &programs() {
+            let copies = scale.get(program).copied().unwrap_or(1);
             for copy in 1..=copies {
-                let label = if copies == 1 { (*program).to_owned() } else { format!("{program} {copy}") };
+                let label = if copies == 1 { program.clone() } else { format!("{program} {copy}") };
                 let port = free_port()?;
                 let settings = stage.settings(program, port);
                 stage.start(&label, program, &["--migrate"], &settings)?;

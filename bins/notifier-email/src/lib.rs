@@ -73,10 +73,13 @@ fn server(reader: &mut Reader) -> Option<Server> {
         }
     };
     let login = match (reader.optional_text(&SMTP_USERNAME), reader.optional_secret(&SMTP_PASSWORD)) {
-        (None, None) => None,
         (Some(username), Some(password)) => Some(Login { username, password }),
-        (Some(_), None) => return reader.wrong_none(&SMTP_PASSWORD, "is required beside smtp.username"),
-        (None, Some(_)) => return reader.wrong_none(&SMTP_USERNAME, "is required beside smtp.password"),
+        (None, None) => None,
+        (username, _) => {
+            let missing = if username.is_some() { &SMTP_PASSWORD } else { &SMTP_USERNAME };
+            reader.wrong(missing, "is required, as smtp.username and smtp.password go together");
+            None
+        }
     };
     let (host, tls) = (host?, tls?);
     let is_here = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str());

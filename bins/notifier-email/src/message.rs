@@ -185,7 +185,6 @@ mod tests {
             let read = MessageParser::default().parse(&mail.content).unwrap();
             assert!(read.bcc().is_none(), "{evil:?}");
             assert!(!read.subject().unwrap().contains(char::is_control), "{evil:?}");
-            assert!(!read.subject().unwrap().starts_with('\r'));
             let text = String::from_utf8_lossy(&mail.content).replace("\r\n", "\n");
             assert!(!text.contains('\r') && !text.contains('\0'), "{evil:?}");
             assert_eq!(mail.envelope.to().len(), 1);

@@ -152,6 +152,9 @@ impl Simulator {
         };
         let mut response =
             (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), Json(body)).into_response();
+        if let Some(location) = rule.location.and_then(|location| location.parse().ok()) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
         if let Some(seconds) = rule.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

@@ -18,6 +18,9 @@ pub struct Rule {
     /// With this Retry-After header, in seconds.
     #[serde(default)]
     pub retry_after: Option<u64>,
+    /// With this Location header.
+    #[serde(default)]
+    pub location: Option<String>,
     /// With this Twilio error code.
     #[serde(default)]
     pub code: Option<u32>,

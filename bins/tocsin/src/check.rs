@@ -1,11 +1,10 @@
 use std::{
-    io::{self, IsTerminal},
     path::Path,
     process::{ExitCode, Stdio},
 };
 
-use domain::CHANNELS;
-use runtime::NOT_CONFIGURED;
+use domain::{CHANNELS, Channel};
+use runtime::{NOT_CONFIGURED, coloured};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -14,8 +13,7 @@ use crate::UNAVAILABLE;
 /// Has each program check what it needs, all at once, and shows what they say.
 pub(crate) async fn run(wanted: &[String], json: bool, file: Option<&Path>) -> ExitCode {
     let all = ["bridge".to_owned(), "activator".to_owned()];
-    let all: Vec<_> =
-        all.into_iter().chain(CHANNELS.iter().map(|channel| format!("notifier-{}", channel.name))).collect();
+    let all: Vec<_> = all.into_iter().chain(CHANNELS.iter().map(Channel::program)).collect();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
         eprintln!("tocsin: no such program: {unknown}; there are {}", all.join(", "));
         return ExitCode::from(UNAVAILABLE);
@@ -92,8 +90,4 @@ fn show(name: &str, results: &[Value], is_unwanted: bool, json: bool) {
         }
     }
     println!();
-}
-
-fn coloured(colour: &str, text: &str) -> String {
-    if io::stdout().is_terminal() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
 }

@@ -199,11 +199,7 @@ struct Settings {
 impl Settings {
     fn read(reader: &mut Reader, with_queue: bool) -> Option<Self> {
         let database_url = reader.secret(&DATABASE_URL);
-        let queue = if with_queue { Some(sqs::Config::read(reader)) } else { None };
-        let queue = match queue {
-            None => None,
-            Some(queue) => Some(queue?),
-        };
+        let queue = if with_queue { Some(sqs::Config::read(reader)?) } else { None };
         Some(Self { database_url: database_url?, queue })
     }
 }

@@ -95,6 +95,11 @@ const fn optional(key: &'static str, kind: FieldKind, help: &'static str) -> Fie
 }
 
 impl Channel {
+    /// The program that serves it.
+    pub fn program(&self) -> String {
+        format!("notifier-{}", self.name)
+    }
+
     /// The channel of that name.
     pub fn named(name: &str) -> Option<&'static Self> {
         CHANNELS.iter().find(|channel| channel.name == name)

@@ -74,6 +74,7 @@ pub(crate) fn show(format: CheckFormat, name: &str, result: Result<&str, &str>, 
     writeln!(io::stdout(), "{line}").unwrap_or_default();
 }
 
-fn coloured(colour: &str, text: &str) -> String {
+/// A text in a colour, by its ANSI number, where standard output is a terminal.
+pub fn coloured(colour: &str, text: &str) -> String {
     if io::stdout().is_terminal() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
 }

@@ -32,14 +32,13 @@ impl Health {
         component
     }
 
-    /// Whether the program has said yet what it needs. It says so all at once, before it begins anything.
-    fn has_components(&self) -> bool {
-        !self.components.lock().expect("nobody panics while holding this lock").is_empty()
-    }
-
-    /// What is down, and why.
+    /// What is down, and why. A program that has not said yet what it needs, which it does all at once and before it
+    /// begins anything, is not up.
     pub fn problems(&self) -> BTreeMap<&'static str, String> {
         let components = self.components.lock().expect("nobody panics while holding this lock");
+        if components.is_empty() {
+            return [("program", "is starting".to_owned())].into();
+        }
         components.iter().filter_map(|(name, problem)| Some((*name, problem.clone()?))).collect()
     }
 }
@@ -112,9 +111,7 @@ async fn live(State(served): State<Served>) -> Json<Value> {
 
 async fn ready(State(served): State<Served>) -> (StatusCode, Json<Value>) {
     let problems = served.health.problems();
-    if !served.health.has_components() {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "problems": {"program": "is starting"}})))
-    } else if problems.is_empty() {
+    if problems.is_empty() {
         (StatusCode::OK, Json(json!({"status": "ready"})))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "problems": problems})))
@@ -139,5 +136,21 @@ where
         if !lifecycle.pause(Duration::from_secs(2)).await {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_up_when_all_that_it_said_it_needs_is() {
+        let health = Health::default();
+        assert_eq!(health.problems()["program"], "is starting");
+        let (database, broker) = (health.component("database"), health.component("broker"));
+        database.up();
+        assert_eq!(health.problems(), [("broker", "not tried yet".to_owned())].into());
+        broker.up();
+        assert!(health.problems().is_empty());
     }
 }

@@ -11,7 +11,7 @@ mod roesc;
 pub mod settings;
 mod telemetry;
 
-pub use checks::{CheckFormat, Checks, MEND_DATABASE};
+pub use checks::{CheckFormat, Checks, MEND_DATABASE, coloured};
 pub use health::{Component, Health, watch};
 pub use lifecycle::Lifecycle;
 pub use program::{Failure, NOT_CONFIGURED, Program, Run, WrongSettings, read_settings, start};

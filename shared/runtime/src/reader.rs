@@ -106,12 +106,6 @@ impl Reader {
         self.errors.push(format!("{instead}{} ({}): {problem}", setting.variable(), setting.key));
     }
 
-    /// The same, where a value was to be answered.
-    pub fn wrong_none<T>(&mut self, setting: &Setting, problem: impl Display) -> Option<T> {
-        self.wrong(setting, problem);
-        None
-    }
-
     /// A text that must not be empty.
     pub fn text(&mut self, setting: &Setting) -> Option<String> {
         match self.optional_text(setting) {
