@@ -180,7 +180,7 @@ async fn a_provider_that_can_not_be_reached_costs_no_attempt() {
     let worker = arena.start_with("notifier-sms", &[], &[closed]).ready().await;
     arena.start_process("r", &[notification("sms", "+385911")]);
     not_ready(&worker, "could not connect to Twilio").await;
-    worker.kill();
+    worker.stop().await;
     let _worker = arena.start("notifier-sms").await;
     arena.notifications_in("delivered", 1, 30).await;
     assert_eq!(arena.database.count("SELECT attempts::bigint FROM notification").await, 1);
@@ -204,7 +204,7 @@ async fn a_worker_that_can_not_reach_its_provider_keeps_nothing_from_the_others(
     })
     .await;
     // What the broken one had tried before it knew, and its probes, may meet it again.
-    broken.kill();
+    broken.stop().await;
     arena.notifications_in("delivered", 300, 90).await;
     assert_eq!(arena.database.count("SELECT max(attempts)::bigint FROM notification").await, 1);
 }
@@ -294,7 +294,7 @@ async fn mail_goes_by_starttls_by_tls_from_the_first_byte_and_by_none() {
         let worker = arena.start_with("notifier-email", &[], &settings).ready().await;
         arena.start_process(tls, &[notification("email", "me@example.org")]);
         arena.notifications_in("delivered", n, 20).await;
-        worker.kill();
+        worker.stop().await;
         assert_eq!(arena.simulator.arrivals().last().unwrap()["form"]["secure"], secure, "{tls}");
     }
 }

@@ -128,8 +128,7 @@ async fn a_message_that_the_broker_lost_is_published_again() {
     arena.start_calls("r", -1, &["+3851111111"]);
     arena.notifications_in("queued", 1, 10).await;
     // On its way out the activator notes what the broker has confirmed.
-    activator.signal(testkit::Signal::TERM);
-    assert!(activator.ended(Duration::from_secs(20)).await.success());
+    activator.stop().await;
     arena.vhost.ask("DELETE", "queues", "/notify.phone/contents", None);
     let _phone = arena.start("notifier-phone").await;
     let _activator = arena.start("activator").await;

@@ -1,7 +1,7 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use serde_json::json;
-use testkit::{Arena, Signal};
+use testkit::Arena;
 
 #[tokio::test]
 async fn a_stop_while_notifications_sit_in_the_broker_and_in_a_retry_tier() {
@@ -12,8 +12,7 @@ async fn a_stop_while_notifications_sit_in_the_broker_and_in_a_retry_tier() {
     let phone = arena.start("notifier-phone").await;
     arena.start_calls("in-tier", -1, &["+2111"]);
     arena.notifications_in("retrying", 1, 10).await;
-    phone.signal(Signal::TERM);
-    assert!(phone.ended(Duration::from_secs(10)).await.success());
+    phone.stop().await;
     arena.start_calls("in-broker", -1, &["+3111"]);
     arena.start_calls("not-stopped", -1, &["+4111"]);
     arena.notifications_in("queued", 2, 10).await;

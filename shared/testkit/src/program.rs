@@ -82,6 +82,13 @@ impl Program {
         self.process.signal(signal).expect("the signal is sent");
     }
 
+    /// Tells it to stop, and waits until it has brought to an end what it had begun.
+    pub async fn stop(self) {
+        self.signal(Signal::TERM);
+        let status = self.ended(Duration::from_secs(20)).await;
+        assert!(status.success(), "{}: {status}", self.log.display());
+    }
+
     /// Kills it.
     pub fn kill(self) {
         self.process.kill().expect("it is killed");
