@@ -45,20 +45,19 @@ async fn a_provider_that_answers_503_twice_then_201() {
     arena.simulator.set_rules(&json!([{"address": "*", "status": 503, "times": 2}]));
     let _programs = arena.start_all(&["phone"]).await;
     arena.start_calls("r", -1, &["+3851111111"]);
-    arena.notifications_in("delivered", 1, 60).await;
+    arena.notifications_in("delivered", 1, 90).await;
     let outcomes = arena.database.texts("SELECT outcome FROM attempt ORDER BY number").await;
     assert_eq!(outcomes, ["temporary", "temporary", "delivered"]);
     let waits = arena
         .database
         .texts(
-            "SELECT round(extract(epoch FROM started_at - lag(finished_at) OVER (ORDER BY number)))::int::text
+            "SELECT floor(extract(epoch FROM started_at - lag(finished_at) OVER (ORDER BY number)))::int::text
              FROM attempt ORDER BY number OFFSET 1",
         )
         .await;
-    assert!(
-        ["5", "6", "7"].contains(&waits[0].as_str()) && ["30", "31", "32"].contains(&waits[1].as_str()),
-        "{waits:?}"
-    );
+    let waits: Vec<u32> = waits.iter().map(|wait| wait.parse().unwrap()).collect();
+    // Less than half a minute late, or the broker would not have been who brought it back.
+    assert!((5..25).contains(&waits[0]) && (30..55).contains(&waits[1]), "{waits:?}");
     assert_eq!(arena.simulator.called().len(), 3);
     assert_eq!(arena.database.count("SELECT count(*) FROM attempt WHERE provider_id LIKE 'CA%'").await, 1);
 }

@@ -3,16 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod activator_crashes;
 mod architecture;
+mod bridge_crashes;
 mod channels;
+mod checker;
 mod command;
 mod delivery;
 mod demo;
 mod documentation;
+mod notifier_crashes;
 mod operation;
 mod operators;
 mod outages;
 mod requests;
+mod sqs_proxy;
 mod stopping;
 mod topology;
 

@@ -85,7 +85,7 @@ async fn once_drains_what_is_there_and_ends() {
     assert!(activator.ended(Duration::from_secs(30)).await.success());
     assert_eq!(arena.states().await, [("cancelled".to_owned(), 30), ("queued".to_owned(), 30)].into());
     let _phone = arena.start("notifier-phone").await;
-    arena.notifications_in("delivered", 30, 20).await;
+    arena.notifications_in("delivered", 30, 90).await;
 }
 
 #[tokio::test]
@@ -110,12 +110,15 @@ async fn on_sigterm_calls_in_flight_end_and_are_recorded_and_nothing_new_begins(
     arena.notifications_in("sending", 5, 10).await;
     phone.signal(Signal::TERM);
     assert!(phone.ended(Duration::from_secs(10)).await.success());
-    assert_eq!(arena.states().await, [("delivered".to_owned(), 5), ("queued".to_owned(), 15)].into());
+    assert_eq!(arena.database.count("SELECT count(*) FROM notification WHERE state = 'delivered'").await, 5);
+    // On a slow machine some may have been claimed too slowly to be called, and given back.
+    let waiting = "SELECT count(*) FROM notification WHERE state IN ('queued', 'retrying') AND attempts = 0";
+    assert_eq!(arena.database.count(waiting).await, 15);
     assert_eq!(arena.simulator.called().len(), 5);
     // What it had taken and not begun is back in the broker at once, for another worker.
     arena.simulator.set_rules(&json!([]));
     let _phone = arena.start("notifier-phone").await;
-    arena.notifications_in("delivered", 20, 20).await;
+    arena.notifications_in("delivered", 20, 90).await;
     assert_eq!(arena.simulator.called().len(), 20);
 }
 

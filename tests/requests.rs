@@ -1,10 +1,9 @@
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::json;
 use testkit::{Arena, Queue};
+
+use crate::sqs_proxy::SqsProxy;
 
 #[tokio::test]
 async fn a_past_at_fires_at_once() {
@@ -217,8 +216,8 @@ async fn a_message_that_could_not_be_deleted_comes_back_and_changes_nothing() {
     arena.start_calls("r", 3_600, &["+3851111111"]);
     // Received by somebody who never deletes it, so that its receipt has changed when the bridge's turn comes, and
     // once more while the bridge is away after having applied it.
-    let bridge = arena.start_with("bridge", &[], &[("TOCSIN_SQS__ENDPOINT_URL", &undeleting_endpoint(&arena))]);
-    let bridge = bridge.ready().await;
+    let proxy = SqsProxy::failing_all_deletes(&arena.queue.endpoint);
+    let bridge = arena.start_with("bridge", &[], &[("TOCSIN_SQS__ENDPOINT_URL", &proxy.url)]).ready().await;
     arena.requests_recorded(1).await;
     bridge.kill();
     arena.database.execute("UPDATE notification SET state = 'cancelled', wake_at = NULL, finished_at = now()").await;
@@ -226,51 +225,6 @@ async fn a_message_that_could_not_be_deleted_comes_back_and_changes_nothing() {
     emptied(&arena.queue).await;
     assert_eq!(arena.database.count("SELECT count(*) FROM request").await, 1);
     assert_eq!(arena.states().await, [("cancelled".to_owned(), 1)].into(), "a finished process is never revived");
-}
-
-/// An endpoint that passes everything on but deletes.
-fn undeleting_endpoint(arena: &Arena) -> String {
-    let upstream = arena.queue.endpoint.clone();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (stream, upstream) = (stream.unwrap(), upstream.clone());
-            std::thread::spawn(move || relay(stream, &upstream));
-        }
-    });
-    format!("http://{address}")
-}
-
-/// Answers one request, and closes the connection.
-fn relay(mut stream: std::net::TcpStream, upstream: &str) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let (mut head, mut target, mut length) = (String::new(), String::new(), 0);
-    while reader.read_line(&mut head).is_ok_and(|n| n > 2) {
-        let line = head.to_lowercase();
-        if let Some(value) = line.strip_prefix("x-amz-target:") {
-            target = head[head.len() - value.len()..].trim().to_owned();
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        head.clear();
-    }
-    let mut body = vec![0; length];
-    if reader.read_exact(&mut body).is_err() || target.is_empty() {
-        return;
-    }
-    let action = target.trim_start_matches("AmazonSQS.");
-    let (status, answer) = if action == "DeleteMessageBatch" {
-        (500, json!({"__type": "InternalError"}))
-    } else {
-        (200, devservers::sqs(upstream, action, &serde_json::from_slice(&body).unwrap()).unwrap())
-    };
-    let answer = answer.to_string();
-    let head = "content-type: application/x-amz-json-1.0\r\nconnection: close";
-    // The bridge may have been killed meanwhile.
-    write!(stream, "HTTP/1.1 {status} X\r\n{head}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())
-        .unwrap_or_default();
 }
 
 /// Waits until the queue has no message left, hidden or not.

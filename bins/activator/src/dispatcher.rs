@@ -1,8 +1,16 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use broker::{PublicationOutcome, Publisher};
 use domain::{CHANNELS, State};
 use jiff::Timestamp;
+use runtime::failpoint;
 use store::{Due, DueBatch, Publication};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -30,6 +38,7 @@ pub(crate) struct Dispatcher {
     in_flight: Arc<Semaphore>,
     confirms: TaskTracker,
     failures: (mpsc::Sender<broker::Error>, mpsc::Receiver<broker::Error>),
+    refused: Arc<AtomicBool>,
 }
 
 /// What came of one round.
@@ -51,12 +60,19 @@ impl Dispatcher {
             in_flight: Arc::new(Semaphore::new(ROUNDS_IN_FLIGHT)),
             confirms: TaskTracker::new(),
             failures: mpsc::channel(ROUNDS_IN_FLIGHT),
+            refused: Arc::default(),
         }
     }
 
     /// An error if the broker is gone: then nothing should be claimed.
     pub(crate) fn check_session(&self) -> Result<(), broker::Error> {
         self.publisher.check()
+    }
+
+    /// Whether a queue has refused a message in this session. RabbitMQ 3.10 then goes on refusing a session's messages
+    /// even after the queue's limit was raised.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Takes what is due within `ahead` and publishes it. Confirms are awaited in the background.
@@ -67,6 +83,9 @@ impl Dispatcher {
         };
         let channels: Vec<&str> = CHANNELS.iter().map(|channel| channel.name).collect();
         let batch = self.activator.store.due_claim(&channels, LIMIT, ahead).await?;
+        if !batch.due.is_empty() {
+            failpoint("activator.claimed", "");
+        }
         let mut by_route: BTreeMap<(&str, &str), Vec<&Due>> = BTreeMap::new();
         for due in &batch.due {
             by_route.entry((&due.channel, due.organisation.as_str())).or_default().push(due);
@@ -95,6 +114,7 @@ impl Dispatcher {
             activator: Arc::clone(&self.activator),
             confirmed: self.confirmed.clone(),
             failures: self.failures.0.clone(),
+            refused: Arc::clone(&self.refused),
             unsent,
         };
         if !awaited.is_empty() || !confirms.unsent.is_empty() {
@@ -172,6 +192,7 @@ struct Confirms {
     activator: Arc<Activator>,
     confirmed: Confirmed,
     failures: mpsc::Sender<broker::Error>,
+    refused: Arc<AtomicBool>,
     unsent: Vec<Publication>,
 }
 
@@ -199,8 +220,12 @@ impl Confirms {
                 }
             }
         }
+        failpoint("activator.confirmed", "");
         self.confirmed.add(confirmed);
         let store = &self.activator.store;
+        if !returned.is_empty() {
+            self.refused.store(true, Ordering::Relaxed);
+        }
         for (reason, publications) in returned {
             let count = publications.len();
             metrics::counter!("tocsin_returned_total").increment(count as u64);

@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use broker::{Backoff, Publisher};
 use runtime::chance;
@@ -14,6 +17,9 @@ const AHEAD: Duration = Duration::from_secs(1);
 
 /// The longest sleep, in case no hint came of something new.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How long a session lasts at least in which a message was refused.
+const RENEW_AFTER: Duration = Duration::from_secs(10);
 
 /// What went wrong with one of the two sides.
 #[derive(Debug, thiserror::Error)]
@@ -48,11 +54,12 @@ pub(crate) async fn run_until_stopped(activator: &Arc<Activator>) {
     confirmed.end().await;
 }
 
-/// One session: ends well when the program stops, and badly when the broker fails.
+/// One session: ends well when the program stops or a new one is to be tried, and badly when the broker fails.
 async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Result<(), broker::Error> {
     let mut backoff = Backoff::default();
     let stop = &activator.lifecycle.stop;
-    while !stop.is_cancelled() {
+    let began = Instant::now();
+    while !stop.is_cancelled() && !(dispatcher.was_refused() && began.elapsed() > RENEW_AFTER) {
         dispatcher.check_session()?;
         let sleep = match dispatcher.round(AHEAD).await {
             Ok(Round { more: true, .. }) => Duration::ZERO,

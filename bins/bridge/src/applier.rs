@@ -5,7 +5,7 @@ use std::{
 };
 
 use domain::{Action, Organisation};
-use runtime::chance;
+use runtime::{chance, failpoint};
 use serde_json::json;
 use sqs::{Message, Receipt};
 use store::{Disposition, ReceivedRequest, RejectedRequest, RequestOutcome, RequestResult};
@@ -183,6 +183,7 @@ impl Applier {
     }
 
     fn applied(&self, part: Vec<Work>, results: Vec<RequestResult>) {
+        failpoint("bridge.committed", "");
         for (work, result) in part.iter().zip(&results) {
             log(work, result);
         }

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use runtime::chance;
+use runtime::{chance, failpoint};
 use sqs::{Message, Problem};
 use tokio::sync::mpsc;
 
@@ -28,6 +28,9 @@ pub(crate) async fn receive(bridge: Arc<Bridge>, batches: mpsc::Sender<Vec<Messa
                 // A group whose messages are not deleted yet hides what stands behind them.
                 if messages.is_empty() && bridge.once && bridge.outstanding.is_empty() {
                     break;
+                }
+                if !messages.is_empty() {
+                    failpoint("bridge.received", "");
                 }
                 bridge.outstanding.add(messages.iter().map(|message| &message.receipt));
                 if !messages.is_empty() && batches.send(messages).await.is_err() {

@@ -99,7 +99,7 @@ impl RabbitMq {
             .stderr(log);
         let server = workplace.spawn("rabbitmq", &mut server)?;
         let ready = format!("health/checks/port-listener/{}", self.amqp_port);
-        wait_until_ready(&server, &log_path, Duration::from_secs(90), || self.get(&ready).is_ok())?;
+        wait_until_ready(&server, &log_path, Duration::from_secs(180), || self.get(&ready).is_ok())?;
         let processes = Processes { server, _epmd: epmd };
         *self.processes.lock().expect("nobody panics while holding this lock") = Some(processes);
         Ok(())

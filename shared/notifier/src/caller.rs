@@ -6,6 +6,7 @@ use std::{
 
 use domain::{Outcome, RetryTier, after_attempt};
 use futures_util::FutureExt;
+use runtime::failpoint;
 use serde_json::Value;
 use store::{AttemptResult, Claim};
 use tokio::{
@@ -60,6 +61,7 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
         return uncalled(item, Duration::ZERO);
     }
 
+    failpoint("notifier.calling", claim.id);
     let clock = worker.store.clock();
     let (began, started_at) = (Instant::now(), clock.now());
     if claim.attempts == 0 {
@@ -71,6 +73,7 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     let (mut answer, was_sent) = answer(&worker, &claim, property.as_ref().as_ref()).await;
     in_flight.decrement(1);
     metrics::histogram!("tocsin_call_seconds", "channel" => C::NAME).record(began.elapsed().as_secs_f64());
+    failpoint("notifier.called", claim.id);
     drop((slot, place));
     learn(&worker, &claim, &mut answer, was_sent);
 

@@ -9,7 +9,7 @@ use std::{
 
 use domain::NotificationId;
 use jiff::Timestamp;
-use runtime::Lifecycle;
+use runtime::{Lifecycle, failpoint};
 use store::{ClaimBatch, ClaimRequest};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -151,6 +151,7 @@ impl ClaimAttempt {
             lease: worker.lease(),
             property: C::PROPERTY,
         };
+        failpoint("notifier.taken", "");
         let sent = Instant::now();
         let batch = worker.store.notifications_claim(request).await;
         let quick = batch.is_ok() && sent.elapsed() < CLAIM_FRESHNESS / 2;
@@ -170,6 +171,9 @@ impl ClaimAttempt {
                 if batch.paused {
                     worker.gate.set_paused(Some("somebody has paused it".to_owned()));
                     return give_back(&self.returned, Returned::Failed(self.items));
+                }
+                if !batch.claims.is_empty() {
+                    failpoint("notifier.claimed", "");
                 }
                 self.start_calls(&worker, batch, sent).await;
             }

@@ -6,7 +6,7 @@ use std::{
 
 use broker::Backoff;
 use domain::{NotificationId, Outcome, RetryWay, State};
-use runtime::chance;
+use runtime::{chance, failpoint};
 use store::{AttemptResult, Claim, Disposition, Recorded};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -92,6 +92,7 @@ async fn finish<C: Channel>(
     recorded: &[Recorded],
     retries: &mpsc::UnboundedSender<Retry>,
 ) {
+    failpoint("notifier.recorded", "");
     let recorded: HashMap<(NotificationId, i32), &Recorded> =
         recorded.iter().map(|one| ((one.id, one.fence), one)).collect();
     let late = |one: &&Called| !recorded.contains_key(&(one.result.id, one.result.fence));

@@ -1,6 +1,7 @@
 use broker::{Broker, PublicationOutcome, Publisher};
 use domain::{NotificationId, RetryTier};
 use jiff::Timestamp;
+use runtime::failpoint;
 use tokio::sync::mpsc;
 use wire::{Dispatch, Item};
 
@@ -35,6 +36,7 @@ pub(crate) async fn send_retries(broker: Broker, queue: String, mut retries: mps
             let count = batch.len();
             tracing::warn!(event = "retries_unsent", %error, count, "the activator will bring them back");
         }
+        failpoint("notifier.retry_published", "");
         batch.drain(..).for_each(|retry| retry.receipt.done());
     }
     if let Some(publisher) = publisher {

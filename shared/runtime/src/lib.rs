@@ -3,6 +3,8 @@
 //! The only place that reads the environment. It knows nothing of notifications.
 
 mod checks;
+#[cfg(debug_assertions)]
+mod failpoint;
 mod health;
 mod lifecycle;
 mod program;
@@ -19,6 +21,15 @@ pub use reader::Reader;
 pub use roesc::names_of as roesc_names_of;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use settings::Setting;
+
+/// A point at which a test may want this process to be killed or frozen, as no test could time it from outside. `key`
+/// tells occasions apart. Release builds have no failpoints.
+pub fn failpoint(point: &'static str, key: impl std::fmt::Display) {
+    #[cfg(debug_assertions)]
+    failpoint::reached(point, key);
+    #[cfg(not(debug_assertions))]
+    drop((point, key));
+}
 
 /// A number from 0 to 1, for spreading waits.
 pub fn chance() -> f64 {

@@ -73,6 +73,11 @@ impl Arena {
         Program::spawn(&self.workplace, name, arguments, &all.into_iter().collect::<Vec<_>>())
     }
 
+    /// Starts a program that is killed or frozen at a failpoint, such as `bridge.committed=kill`.
+    pub async fn start_failing(&self, name: &str, failpoints: &str) -> Program {
+        self.start_with(name, &[], &[("TOCSIN_FAILPOINTS", failpoints)]).ready().await
+    }
+
     /// Starts a program with these settings and no others.
     pub fn start_only_with(&self, name: &str, settings: &[(&str, String)]) -> Program {
         let settings: Vec<_> = settings.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();

@@ -6,6 +6,7 @@
 mod arena;
 mod database;
 mod program;
+mod relay;
 mod simulator;
 mod sqs;
 mod vhost;
@@ -19,6 +20,7 @@ pub use arena::Arena;
 pub use database::Database;
 pub use devservers::Signal;
 pub use program::{Program, binary};
+pub use relay::Relay;
 pub use simulator::{Simulator, WEBHOOK_SECRET};
 pub use sqs::Queue;
 pub use vhost::Vhost;

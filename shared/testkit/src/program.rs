@@ -1,5 +1,6 @@
 use std::{
     fs,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
@@ -92,6 +93,29 @@ impl Program {
     /// Kills it.
     pub fn kill(self) {
         self.process.kill().expect("it is killed");
+    }
+
+    /// Waits until a failpoint has killed it.
+    pub async fn killed(self) {
+        let status = self.ended(Duration::from_secs(60)).await;
+        assert_eq!(status.signal(), Some(9), "{}: {status}", self.log.display());
+    }
+
+    /// Waits until a failpoint has frozen it.
+    pub async fn frozen(&self) {
+        let stat = format!("/proc/{}/stat", self.process.pid());
+        wait_for(&format!("{} frozen", self.log.display()), Duration::from_secs(60), || async {
+            let stat = fs::read_to_string(&stat).expect("the process is there");
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")).then_some(())
+        })
+        .await;
+    }
+
+    /// The sum of a metric over all labels that hold this one, such as `result="claimed"`; all, if it is empty.
+    pub async fn metric(&self, name: &str, label: &str) -> u64 {
+        let (_, text) = self.get("/metrics").await;
+        let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name) && line.contains(label));
+        lines.map(|line| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<u64>().ok()).expect("a count")).sum()
     }
 
     /// Waits for its end.

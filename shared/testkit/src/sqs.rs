@@ -62,6 +62,12 @@ impl Queue {
         assert_eq!(answer["Successful"].as_array().map(Vec::len), Some(entries.len()), "{answer}");
     }
 
+    /// Its ARN.
+    pub fn arn(&self) -> String {
+        let answer = self.ask("GetQueueAttributes", json!({"AttributeNames": ["QueueArn"]}));
+        answer["Attributes"]["QueueArn"].as_str().expect("an ARN").to_owned()
+    }
+
     /// How many messages the queue has, hidden ones among them.
     pub fn depth(&self) -> u64 {
         let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];

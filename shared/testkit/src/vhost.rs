@@ -32,7 +32,23 @@ impl Vhost {
 
     /// The URL by which a user, with its development password, gets here.
     pub fn url(&self, user: &str) -> String {
-        format!("amqp://{user}:{user}-development@{}/{}", self.amqp, self.name)
+        self.url_at(&self.amqp, user)
+    }
+
+    /// The same by way of another `host:port`, such as a relay's.
+    pub fn url_at(&self, address: &str, user: &str) -> String {
+        format!("amqp://{user}:{user}-development@{address}/{}", self.name)
+    }
+
+    /// `host:port` of the broker.
+    pub fn address(&self) -> &str {
+        &self.amqp
+    }
+
+    /// How many messages a queue has, those among them that workers hold.
+    pub fn depth(&self, queue: &str) -> u64 {
+        // What has not been counted yet since the queue was made is not in the answer.
+        self.ask("GET", "queues", &format!("/{queue}"), None)["messages"].as_u64().unwrap_or_default()
     }
 
     /// Asks the management API about this vhost: `path` goes on after `/api/queues/<vhost>` and the like.
