@@ -59,7 +59,8 @@ async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Re
     let mut backoff = Backoff::default();
     let stop = &activator.lifecycle.stop;
     let began = Instant::now();
-    while !stop.is_cancelled() && !(dispatcher.was_refused() && began.elapsed() > RENEW_AFTER) {
+    let is_old = || began.elapsed() > RENEW_AFTER;
+    while !(stop.is_cancelled() || dispatcher.was_refused() && is_old()) {
         dispatcher.check_session()?;
         let sleep = match dispatcher.round(AHEAD).await {
             Ok(Round { more: true, .. }) => Duration::ZERO,
