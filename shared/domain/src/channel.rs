@@ -33,7 +33,7 @@ pub enum FieldKind {
     EmailAddresses,
     /// A PubNub channel name: 1 to 92 bytes without control characters and any of `, / \ . * :`.
     PubnubChannel,
-    /// An absolute http or https URL of at most 2,048 characters.
+    /// An absolute http or https URL of at most 2,048 characters, without white space and backslashes.
     Url,
     /// A text of at most so many characters; not empty where it is required.
     Text(usize),

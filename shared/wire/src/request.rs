@@ -1,8 +1,8 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use domain::{
-    Action, CHANNELS, Channel, DEFAULT_MAX_AGE, DEFAULT_MAX_ATTEMPTS, Field, NewNotification, OnUnknown, ProcessName,
-    Request,
+    Action, CHANNELS, Channel, DEFAULT_MAX_AGE, DEFAULT_MAX_ATTEMPTS, Field, FieldKind, NewNotification, OnUnknown,
+    ProcessName, Request,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -17,6 +17,15 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 pub const MAX_NOTIFICATIONS: usize = 1_000;
 
 const MAX_REASONS: usize = 100;
+
+/// The way to a value, down a stranger's keys, can have thousands.
+const MAX_FIELD_CHARACTERS: usize = 200;
+
+const MAX_EMAILS: usize = 50;
+
+/// The first second of the year 10000.
+const YEAR_10000: i64 = 253_402_300_800;
+
 const MAX_MAX_AGE_SECONDS: u64 = 30 * 24 * 60 * 60;
 
 /// Why a request was rejected: every reason, and what could be read of it all the same.
@@ -31,7 +40,7 @@ pub struct Rejection {
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// Where: `notifications[2].at`, or empty for the request as a whole.
+    /// Where: `notifications[2].at`, or empty for the request as a whole. Cut off after 200 characters.
     pub field: String,
     /// What, in words for the sender. Never the value itself, which may be an address.
     pub message: String,
@@ -66,10 +75,14 @@ struct Reader {
 
 impl Reader {
     fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        if self.reasons.len() < MAX_REASONS {
-            self.reasons.push(Reason { field: field.into(), message: message.into() });
-        } else {
+        if self.reasons.len() == MAX_REASONS {
             self.more += 1;
+            return;
+        }
+        let reason = Reason { field: bounded(field.into()), message: message.into() };
+        // Both the look for U+0000 and the type of a value may find the same.
+        if !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
         }
     }
 
@@ -235,16 +248,19 @@ impl Reader {
                 Some(seconds) if (0..=latest).contains(&seconds) => {
                     return Timestamp::from_second(seconds).ok();
                 }
-                Some(seconds) if (latest + 1..=latest.saturating_mul(1_000)).contains(&seconds) => {
+                Some(seconds) if (YEAR_10000..=latest.saturating_mul(1_000)).contains(&seconds) => {
                     "must be in seconds since 1970; this looks like milliseconds".to_owned()
                 }
-                Some(_) => format!("must be from 0 to {latest}, in the year 9999"),
-                None => "must be whole seconds since 1970".to_owned(),
+                None if number.as_f64().is_some_and(|n| (0.0..=latest as f64).contains(&n)) => {
+                    "must be whole seconds since 1970, without a point or an exponent".to_owned()
+                }
+                Some(_) | None => format!("must be from 0 to {latest}, in the year 9999"),
             },
             Some(Json::String(text)) => match text.parse::<Timestamp>() {
                 Ok(at) if at >= Timestamp::UNIX_EPOCH && !text.contains('[') => return Some(at),
                 Ok(at) if at < Timestamp::UNIX_EPOCH => "must not be before 1970".to_owned(),
-                _ => "must be whole seconds since 1970, or RFC 3339 with an offset such as 2026-11-21T18:00:00+01:00"
+                _ => "must be whole seconds since 1970, or RFC 3339 with an offset such as 2026-11-21T18:00:00+01:00, \
+                      until 9999-12-30T22:00:00Z"
                     .to_owned(),
             },
             Some(other) => format!("must be whole seconds since 1970, is {}", other.kind()),
@@ -283,6 +299,9 @@ impl Reader {
         let problem = match self.take(members, path, field.key) {
             None if field.required => format!("is required for channel {}", channel.name),
             None => return Some(None),
+            Some(Json::Array(items)) if field.kind == FieldKind::EmailAddresses => {
+                return self.emails(&join(path, field.key), items).map(Some);
+            }
             Some(json) => match field::read(field.kind, json) {
                 Ok(value) if field.required && value == "" => "must not be empty".to_owned(),
                 Ok(value) => return Some(Some(value)),
@@ -291,6 +310,18 @@ impl Reader {
         };
         self.wrong(join(path, field.key), problem);
         None
+    }
+
+    fn emails(&mut self, path: &str, items: Vec<Json>) -> Option<Value> {
+        if !(1..=MAX_EMAILS).contains(&items.len()) {
+            self.wrong(path, format!("must have 1 to {MAX_EMAILS} addresses, has {}", items.len()));
+            return None;
+        }
+        let read: Vec<_> = items.into_iter().map(|item| field::read(FieldKind::EmailAddress, item)).collect();
+        for (n, problem) in read.iter().enumerate().filter_map(|(n, read)| Some((n, read.as_ref().err()?))) {
+            self.wrong(format!("{path}[{n}]"), problem);
+        }
+        read.into_iter().collect::<Result<_, _>>().ok()
     }
 
     fn required_string(&mut self, members: &mut Members, path: &str, key: &str) -> Option<String> {
@@ -315,12 +346,20 @@ impl Reader {
 
     fn take(&mut self, members: &mut Members, path: &str, key: &str) -> Option<Json> {
         let first = members.iter().position(|(name, _)| name == key)?;
-        let (_, value) = members.swap_remove(first);
+        let (_, value) = members.remove(first);
         if members.iter().any(|(name, _)| name == key) {
             self.wrong(join(path, key), "stands more than once");
         }
         Some(value)
     }
+}
+
+fn bounded(mut field: String) -> String {
+    if let Some((end, _)) = field.char_indices().nth(MAX_FIELD_CHARACTERS) {
+        field.truncate(end);
+        field.push('…');
+    }
+    field
 }
 
 fn join(path: &str, key: &str) -> String {
@@ -398,68 +437,5 @@ mod tests {
         assert_eq!(rejection.reasons[0].to_string(), "action: must be \"start\" or \"stop\"");
         let both = reasons(r#"{"process-id":"r","action":"strt","notifications":[{"channel":"console"}]}"#);
         assert_eq!(both, ["action: must be \"start\" or \"stop\"", "notifications[0].at: is required"]);
-    }
-
-    #[test]
-    fn bodies_that_are_no_request() {
-        for (body, words) in [
-            ("", "must be JSON"),
-            ("[]", "must be a JSON object, is an array"),
-            ("{", "must be JSON"),
-            ("\u{feff}{}", "byte order mark"),
-            ("{}", "process-id: is required"),
-            (r#"{"process-id":"a","process-id":"b","action":"stop"}"#, "process-id: stands more than once"),
-            (r#"{"process-id":"a","action":"stop","x":"\u0000"}"#, "x: must not contain U+0000"),
-            (r#"{"process-id":"a","action":"stop","x":[{"y\u0000":1}]}"#, "the key must not contain U+0000"),
-            (r#"{"process-id":"a","action":"stop","x":"\ud800"}"#, "must be JSON"),
-            (r#"{"process-id":"a","action":"start"}"#, "notifications: is required to start"),
-            (r#"{"process-id":"a","action":"start","notifications":[]}"#, "1 to 1000 notifications, has 0"),
-            (r#"{"process-id":"a","action":"start","notifications":{}}"#, "must be an array, is an object"),
-        ] {
-            assert!(reasons(body).iter().any(|r| r.contains(words)), "{body}: {:?}", reasons(body));
-        }
-        assert!(parse_request(&[b'{', 0xff, b'}']).unwrap_err().reasons[0].message.contains("UTF-8"));
-        let deep = "[".repeat(100_000);
-        assert!(reasons(&deep)[0].contains("must be JSON"));
-    }
-
-    #[test]
-    fn at_is_seconds_or_rfc_3339_with_an_offset() {
-        let at = |value: &str| {
-            let body = with_notification(&format!(r#"{{"channel":"console","at":{value}}}"#));
-            match parse_request(body.as_bytes()) {
-                Ok(Request { action: Action::Start(n), .. }) => Ok(n[0].at.as_second()),
-                Ok(_) => panic!("no start"),
-                Err(rejection) => Err(rejection.reasons[0].message.clone()),
-            }
-        };
-        assert_eq!(at("0"), Ok(0));
-        assert_eq!(at("253402207200"), Ok(253_402_207_200));
-        assert_eq!(at(r#""2026-11-21T18:00:00+01:00""#), Ok(1_795_280_400));
-        assert_eq!(at(r#""2026-11-21T17:00:00Z""#), Ok(1_795_280_400));
-        for (value, words) in [
-            ("253402300800", "milliseconds"),
-            ("1795280400000", "milliseconds"),
-            ("99999999999999999", "year 9999"),
-            ("1e400", "JSON"),
-            ("1e9", "whole seconds"),
-            ("-1", "from 0"),
-            ("true", "is a boolean"),
-            (r#""1795280400""#, "RFC 3339"),
-            (r#""2026-11-21T18:00:00""#, "RFC 3339"),
-            (r#""2026-11-21T18:00:00+01:00[Europe/Zagreb]""#, "RFC 3339"),
-            (r#""1969-12-31T23:59:59Z""#, "before 1970"),
-        ] {
-            let error = at(value).unwrap_err();
-            assert!(error.contains(words), "{value}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_reasons_are_bounded() {
-        let many = vec!["1"; 1_000].join(",");
-        let reasons = reasons(&with_notification(&many));
-        assert_eq!(reasons.len(), 101);
-        assert_eq!(reasons[100], "and 900 more");
     }
 }
