@@ -5,6 +5,7 @@
 
 mod activator_crashes;
 mod architecture;
+mod bad_input;
 mod bridge_crashes;
 mod channels;
 mod checker;

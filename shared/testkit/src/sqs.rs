@@ -3,6 +3,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use devservers::sqs;
 use serde_json::{Value, json};
 
+const MAX_BATCH: usize = 10;
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+
 /// A fresh SQS FIFO queue.
 #[derive(Debug)]
 pub struct Queue {
@@ -37,11 +40,19 @@ impl Queue {
         self.send_all(&[(group, body)]);
     }
 
-    /// Sends requests, ten at a time, in order.
+    /// Sends requests in order, as many at a time as SQS takes.
     pub fn send_all(&self, requests: &[(&str, &str)]) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        for chunk in requests.chunks(10) {
-            let entries = chunk.iter().enumerate().map(|(n, (group, body))| {
+        let mut rest = requests;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |(_, body): &&(&str, &str)| {
+                bytes += body.len();
+                bytes <= MAX_BATCH_BYTES
+            };
+            let batch;
+            (batch, rest) = rest.split_at(rest.iter().take(MAX_BATCH).take_while(fits).count().max(1));
+            let entries = batch.iter().enumerate().map(|(n, (group, body))| {
                 let unique = COUNT.fetch_add(1, Ordering::Relaxed);
                 json!({
                     "Id": n.to_string(), "MessageGroupId": group, "MessageBody": body,
