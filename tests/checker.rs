@@ -12,6 +12,8 @@ pub(crate) struct Checker<'a> {
     arena: &'a Arena,
     numbers: BTreeSet<String>,
     requests: usize,
+    /// Requests that are to be sent together.
+    held: Option<Vec<(String, String)>>,
 }
 
 /// What became of all that was sent, after every notification was found to be accounted for.
@@ -43,7 +45,7 @@ struct Told {
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(arena: &'a Arena) -> Self {
-        Self { arena, numbers: BTreeSet::new(), requests: 0 }
+        Self { arena, numbers: BTreeSet::new(), requests: 0, held: None }
     }
 
     /// Sends a start of so many phone calls, each to a number that nobody else has, and answers the numbers.
@@ -76,7 +78,19 @@ impl<'a> Checker<'a> {
     fn send(&mut self, process: &str, mut request: Value) {
         request["check"] = self.requests.into();
         self.requests += 1;
-        self.arena.queue.send(process, &request.to_string());
+        match &mut self.held {
+            Some(held) => held.push((process.to_owned(), request.to_string())),
+            None => self.arena.queue.send(process, &request.to_string()),
+        }
+    }
+
+    /// Sends what `requests` says together, ten a call, in its order.
+    pub(crate) fn together(&mut self, requests: impl FnOnce(&mut Self)) {
+        self.held = Some(Vec::new());
+        requests(self);
+        let held = self.held.take().unwrap();
+        let all: Vec<_> = held.iter().map(|(process, body)| (process.as_str(), body.as_str())).collect();
+        self.arena.queue.send_all(&all);
     }
 
     /// Waits until every request is recorded.
@@ -96,7 +110,9 @@ impl<'a> Checker<'a> {
     /// Accounts for every request and notification.
     async fn account(&self) -> Verdict {
         let database = &self.arena.database;
-        let recorded = "SELECT convert_from(body, 'UTF8')::json->>'check' FROM request WHERE outcome = 'accepted'
+        // A stop that comes when all is over is ignored, and recorded so.
+        let recorded = "SELECT convert_from(body, 'UTF8')::json->>'check' FROM request
+                        WHERE outcome = 'accepted' OR (outcome = 'ignored' AND action = 'stop')
                         ORDER BY (convert_from(body, 'UTF8')::json->>'check')::int";
         let sent: Vec<_> = (0..self.requests).map(|n| n.to_string()).collect();
         assert_eq!(database.texts(recorded).await, sent, "each request has had its effect once");

@@ -19,8 +19,10 @@ mod operators;
 mod outages;
 mod requests;
 mod sqs_proxy;
+mod stop_races;
 mod stopping;
 mod topology;
+mod wrong_clocks;
 
 /// Every program that runs for good.
 fn programs() -> Vec<String> {

@@ -4,7 +4,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use broker::{PublicationOutcome, Publisher};
@@ -27,6 +27,9 @@ const LIMIT: i64 = 1_000;
 /// Rounds whose confirms are still awaited while the next is taken.
 const ROUNDS_IN_FLIGHT: usize = 4;
 
+/// How often to look for backlogs. What a backlog says is of use to what was confirmed an hour ago.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Under load the notifications of a round go out in about so many messages, so that they spread over the workers.
 const MESSAGES_A_ROUND: usize = 16;
 
@@ -39,6 +42,9 @@ pub(crate) struct Dispatcher {
     confirms: TaskTracker,
     failures: (mpsc::Sender<broker::Error>, mpsc::Receiver<broker::Error>),
     refused: Arc<AtomicBool>,
+    /// Channels of which messages wait for a worker, as last seen.
+    backlogged: Vec<&'static str>,
+    look_again: Instant,
 }
 
 /// What came of one round.
@@ -61,6 +67,8 @@ impl Dispatcher {
             confirms: TaskTracker::new(),
             failures: mpsc::channel(ROUNDS_IN_FLIGHT),
             refused: Arc::default(),
+            backlogged: Vec::new(),
+            look_again: Instant::now(),
         }
     }
 
@@ -81,8 +89,9 @@ impl Dispatcher {
             permit = Arc::clone(&self.in_flight).acquire_owned() => permit.expect("this semaphore is never closed"),
             error = self.failed() => return Err(error.into()),
         };
+        self.look_at_queues().await?;
         let channels: Vec<&str> = CHANNELS.iter().map(|channel| channel.name).collect();
-        let batch = self.activator.store.due_claim(&channels, LIMIT, ahead).await?;
+        let batch = self.activator.store.due_claim(&channels, LIMIT, ahead, &self.backlogged).await?;
         if !batch.due.is_empty() {
             failpoint("activator.claimed", "");
         }
@@ -128,6 +137,21 @@ impl Dispatcher {
         }
         let rescued = self.expire_claims(&batch).await;
         Ok(Round { more: rescued || batch.due.len() >= limit, next_wake: batch.next_wake })
+    }
+
+    /// Sees now and then which channels have a backlog. A queue that was empty a moment ago holds nothing older.
+    async fn look_at_queues(&mut self) -> Result<(), broker::Error> {
+        if Instant::now() < self.look_again {
+            return Ok(());
+        }
+        self.backlogged.clear();
+        for channel in CHANNELS {
+            if self.publisher.waiting(&wire::queue_name(channel.name)).await? > 0 {
+                self.backlogged.push(channel.name);
+            }
+        }
+        self.look_again = Instant::now() + LOOK_INTERVAL;
+        Ok(())
     }
 
     fn messages<'a>(&self, by_route: BTreeMap<(&str, &str), Vec<&'a Due>>) -> Messages<'a> {

@@ -5,7 +5,7 @@ use lapin::{
 
 use crate::{
     Broker, Error, Result,
-    connection::{close, in_time, verify_exchanges},
+    connection::{close, in_time, verify_exchanges, verify_queue},
 };
 
 /// A session that publishes, with confirms.
@@ -43,6 +43,20 @@ impl Publisher {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let publish = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
         Ok(Publication(in_time("publishing", publish).await?))
+    }
+
+    /// How many messages of a queue no worker has taken; none if there is no such queue.
+    pub async fn waiting(&self, queue: &str) -> Result<u32> {
+        // A channel of its own, since the broker closes the one that asks for a queue that is not there.
+        let channel = in_time("opening a channel", self.connection.create_channel()).await?;
+        match verify_queue(&channel, queue).await {
+            Ok(waiting) => {
+                in_time("closing a channel", channel.close(200, "done".into())).await?;
+                Ok(waiting)
+            }
+            Err(Error::Missing { .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     /// An error if the session has ended meanwhile.

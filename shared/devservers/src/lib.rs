@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 pub use ministack::{MiniStack, sqs};
-pub use packages::{Python, Tool, install_missing};
+pub use packages::{Python, Tool, install_missing, libfaketime};
 pub use postgres::Postgres;
 pub use process::{Process, Workplace, free_port};
 pub use rabbitmq::{RabbitMq, management};

@@ -19,6 +19,9 @@ pub fn install_missing(say: impl Fn(&str)) -> Result<()> {
     if !rabbitmq::is_installed() {
         missing.push("rabbitmq-server");
     }
+    if libfaketime().is_none() {
+        missing.push("libfaketime");
+    }
     if python().is_err() {
         missing.extend(["python3", "python3-venv"]);
     }
@@ -55,6 +58,12 @@ pub fn install_missing(say: impl Fn(&str)) -> Result<()> {
         bail!("apt-get failed; {by_hand}\n{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
+}
+
+/// The library that, preloaded, gives a program another clock.
+pub fn libfaketime() -> Option<PathBuf> {
+    let architectures = fs::read_dir("/usr/lib").ok()?;
+    architectures.flatten().map(|dir| dir.path().join("faketime/libfaketime.so.1")).find(|path| path.exists())
 }
 
 /// Something from PyPI that development needs.

@@ -78,7 +78,7 @@ impl Postgres {
         }
         fs::remove_file(password_file)?;
         let settings = "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = 400\n\
-                        shared_buffers = 128MB\nlog_min_duration_statement = 1s\n";
+                        shared_buffers = 128MB\ntrack_commit_timestamp = on\nlog_min_duration_statement = 1s\n";
         let conf = data.join("postgresql.conf");
         fs::write(&conf, fs::read_to_string(&conf)? + settings)?;
         fs::write(data.join("pg_hba.conf"), "host all all 127.0.0.1/32 scram-sha-256\n")?;

@@ -8,13 +8,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{Process, Workplace, free_port, process::wait_until_ready, workspace};
 
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
 /// The administrator of a private broker. Installations have none: definitions.json declares none.
 const ADMIN: &str = "admin";
@@ -146,6 +148,25 @@ impl RabbitMq {
         if let Some(processes) = self.processes.lock().expect("nobody panics while holding this lock").take() {
             drop(processes.server.kill());
         }
+    }
+
+    /// Runs rabbitmqctl on it.
+    pub fn control(&self, arguments: &[&str]) -> Result<()> {
+        let output = Command::new(CONTROL)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("LANG", "C.UTF-8")
+            .env("HOME", self.dir.join("home"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_NODENAME", "tocsin@localhost")
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            bail!("rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
     }
 
     fn get(&self, path: &str) -> Result<Value> {

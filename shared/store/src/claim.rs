@@ -102,6 +102,7 @@ WITH claimed AS (
         END,
         claimed_at = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_at ELSE tocsin_now() END,
         claimed_by = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_by ELSE $3 END,
+        confirmed_at = NULL,
         finished_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
         reason = CASE WHEN n.expires_at <= tocsin_now() THEN 'max-age was over before it could be sent' END
     FROM unnest($1::bigint[]) AS x(id)

@@ -81,10 +81,17 @@ WITH due AS MATERIALIZED (
     UPDATE notification n SET
         state = CASE WHEN n.state = 'scheduled' THEN 'queued' ELSE n.state END,
         wake_at = greatest(n.due_at, tocsin_now()) + interval '60 seconds',
+        confirmed_at = NULL,
         reason = NULL
     FROM due WHERE n.id = due.id AND n.state IN ('scheduled', 'queued', 'retrying')
         AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
+        AND NOT (n.confirmed_at IS NOT NULL AND n.channel = ANY($4))
     RETURNING n.id, n.fence, n.channel, n.organisation, n.due_at
+), left_in_the_backlog AS (
+    UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour'
+    FROM due WHERE n.id = due.id AND n.state IN ('queued', 'retrying')
+        AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
+        AND n.confirmed_at IS NOT NULL AND n.channel = ANY($4)
 ), next AS (
     SELECT min(w.wake_at) AS wake_at FROM unnest($1::text[]) AS c(channel) CROSS JOIN LATERAL (
         SELECT n.wake_at FROM notification n
@@ -99,10 +106,12 @@ FROM next LEFT JOIN (
     SELECT id, NULL, NULL, NULL, NULL FROM due WHERE state = 'sending' AND wake_at <= tocsin_now()
 ) found ON true";
 
-// A notification is not published again within the hour after the broker has confirmed it: a backlog must not be fed
-// to itself.
+// A notification is not published again within the hour after the broker has confirmed it, and not as long as its
+// channel has a backlog: a backlog must not be fed to itself.
 const MARK_CONFIRMED: &str = "
-UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour'
+UPDATE notification n SET
+    wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour',
+    confirmed_at = tocsin_now()
 FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
 WHERE n.id = x.id AND n.fence = x.fence AND n.state IN ('queued', 'retrying')";
 
@@ -157,15 +166,26 @@ WITH stored AS (
     INSERT INTO dead_letter (received_at, queue, reason, notification_ids, body)
     VALUES (tocsin_now(), $1, $2, $3, $4)
 )
-UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now())
+UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()), confirmed_at = NULL
 FROM unnest($3::bigint[]) AS x(id) WHERE n.id = x.id AND n.state IN ('queued', 'retrying')";
 
 impl Store {
-    /// Takes what wakes within `ahead` from now, at most `limit` of each channel, to publish it.
-    pub async fn due_claim(&self, channels: &[&str], limit: i64, ahead: Duration) -> Result<DueBatch> {
+    /// Takes what wakes within `ahead` from now, at most `limit` of each channel, to publish it. What the broker has
+    /// confirmed it leaves alone for an hour more where it is of a channel that is `backlogged`: there its message waits.
+    pub async fn due_claim(
+        &self,
+        channels: &[&str],
+        limit: i64,
+        ahead: Duration,
+        backlogged: &[&str],
+    ) -> Result<DueBatch> {
         let sent = Instant::now();
-        let rows =
-            self.fetch_all(|| sqlx::query(CLAIM_DUE).bind(channels).bind(limit).bind(ahead.as_micros() as f64)).await?;
+        let rows = self
+            .fetch_all(|| {
+                let query = sqlx::query(CLAIM_DUE).bind(channels).bind(limit);
+                query.bind(ahead.as_micros() as f64).bind(backlogged)
+            })
+            .await?;
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let now = first.try_get::<SqlTimestamp, _>("now")?.to_jiff();
         self.clock.learn(sent, now);

@@ -72,7 +72,7 @@ async fn activators_share_the_work_and_take_nothing_twice() {
         .await;
     let mut taken = Vec::new();
     loop {
-        let round = || store.due_claim(&["phone", "console"], 100, Duration::from_secs(1));
+        let round = || store.due_claim(&["phone", "console"], 100, Duration::from_secs(1), &[]);
         let (a, b, c) = tokio::join!(round(), round(), round());
         let found: Vec<_> = [a, b, c].into_iter().flat_map(|batch| batch.unwrap().due).collect();
         if found.is_empty() {
@@ -164,7 +164,7 @@ async fn a_claim_of_another_channel_or_before_its_time_finds_nothing() {
 async fn what_was_confirmed_is_left_alone_for_an_hour_unless_a_worker_had_it_since() {
     let (database, store) = fresh().await;
     let id = insert(&database, "p", "expires_at, wake_at", "now() + interval '1 day', now()").await;
-    let take = || store.due_claim(&["phone"], 10, Duration::ZERO);
+    let take = || store.due_claim(&["phone"], 10, Duration::ZERO, &[]);
     let published = take().await.unwrap().due.remove(0).publication;
     store.publications_confirmed(&[published]).await.unwrap();
     database.shift_time("59 minutes").await;
@@ -175,6 +175,35 @@ async fn what_was_confirmed_is_left_alone_for_an_hour_unless_a_worker_had_it_sin
     let before = database.texts("SELECT wake_at::text FROM notification").await;
     store.publications_confirmed(&[published]).await.unwrap();
     assert_eq!(database.texts("SELECT wake_at::text FROM notification").await, before, "that was another publication");
+}
+
+#[tokio::test]
+async fn what_was_confirmed_waits_in_a_backlog_for_as_long_as_there_is_one() {
+    let (database, store) = fresh().await;
+    let id = insert(&database, "p", "expires_at, wake_at", "now() + interval '9 days', now()").await;
+    let take =
+        async |backlogged: &[&str]| store.due_claim(&["phone"], 10, Duration::ZERO, backlogged).await.unwrap().due;
+    let published = take(&["phone"]).await.remove(0).publication;
+    database.shift_time("61 seconds").await;
+    assert_eq!(take(&["phone"]).await.len(), 1, "nobody has confirmed it yet");
+    store.publications_confirmed(&[published]).await.unwrap();
+    for hours in 2..5 {
+        database.shift_time(&format!("{hours} hours")).await;
+        assert!(take(&["phone", "sms"]).await.is_empty());
+    }
+    database.shift_time("6 hours").await;
+    assert_eq!(take(&["sms"]).await.len(), 1, "the queue is empty, so the message is lost");
+
+    // What is brought back by a dead letter, or was claimed since, has no message that waits.
+    store.publications_confirmed(&[published]).await.unwrap();
+    let letter = store::DeadLetter { queue: String::new(), reason: String::new(), ids: vec![id], body: Vec::new() };
+    store.dead_letter_add(&letter).await.unwrap();
+    assert_eq!(take(&["phone"]).await.len(), 1);
+    store.publications_confirmed(&[published]).await.unwrap();
+    let fence = claim(&store, id).await.unwrap().fence;
+    store.attempts_record(&[result(id, fence, Outcome::Temporary, State::Retrying)]).await.unwrap();
+    database.shift_time("7 hours").await;
+    assert_eq!(take(&["phone"]).await.len(), 1);
 }
 
 #[tokio::test]

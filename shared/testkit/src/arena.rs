@@ -50,6 +50,14 @@ impl Arena {
         Self::build(workplace, None, Some(rabbitmq)).await
     }
 
+    /// With a database server and a broker of its own.
+    pub async fn with_own_servers() -> Self {
+        let workplace = workplace();
+        let postgres = Postgres::start(&workplace, false).unwrap_or_else(|error| panic!("{error:#}"));
+        let rabbitmq = RabbitMq::start(&workplace).unwrap_or_else(|error| panic!("{error:#}"));
+        Self::build(workplace, Some(postgres), Some(rabbitmq)).await
+    }
+
     async fn build(workplace: Workplace, postgres: Option<Postgres>, rabbitmq: Option<RabbitMq>) -> Self {
         let database = match &postgres {
             Some(postgres) => Database::create_on(postgres).await,
