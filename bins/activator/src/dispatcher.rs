@@ -136,7 +136,7 @@ impl Dispatcher {
             return Err(error.into());
         }
         let rescued = self.expire_claims(&batch).await;
-        Ok(Round { more: rescued || batch.due.len() >= limit, next_wake: batch.next_wake })
+        Ok(Round { more: rescued || batch.due.len() + batch.left_in_backlog >= limit, next_wake: batch.next_wake })
     }
 
     /// Sees now and then which channels have a backlog. A queue that was empty a moment ago holds nothing older.

@@ -1,5 +1,6 @@
 use std::{
     fs::{self, File},
+    io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -39,6 +40,20 @@ impl Postgres {
         }
         postgres.run(workplace)?;
         Ok(postgres)
+    }
+
+    /// Starts it on a disk of its own, of so many megabytes, which a test may fill. Needs root.
+    pub fn start_on_small_disk(workplace: &Workplace, megabytes: u32) -> Result<(Self, SmallDisk)> {
+        let disk = SmallDisk::mount(&data_dir(workplace.dir())?, megabytes)?;
+        // What is mounted belongs to root at first.
+        data_dir(workplace.dir())?;
+        Ok((Self::start(workplace, false)?, disk))
+    }
+
+    /// Whether its process is there.
+    pub fn runs(&self) -> bool {
+        let process = self.process.lock().expect("nobody panics while holding this lock");
+        process.as_ref().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
     /// Starts it again after [`Self::stop`] or [`Self::stop_immediately`], on the same port.
@@ -127,6 +142,43 @@ impl Postgres {
             // Dropping the process kills what did not stop.
             drop(process.stop(signal, Duration::from_secs(20)));
         }
+    }
+}
+
+/// A small disk in memory. Dropped, it is gone.
+#[derive(Debug)]
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(dir: &Path, megabytes: u32) -> Result<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=700"), "tocsin-test"]).arg(dir);
+        let output = mount.output()?;
+        if !output.status.success() {
+            bail!("mount (needs root): {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(Self(dir.to_owned()))
+    }
+
+    /// Leaves no byte free.
+    pub fn fill(&self) -> Result<()> {
+        let mut ballast = File::options().create(true).append(true).open(self.0.join("ballast"))?;
+        for size in [1 << 20, 1 << 12, 1] {
+            while ballast.write_all(&vec![1; size]).is_ok() {}
+        }
+        Ok(())
+    }
+
+    /// Makes room again.
+    pub fn free(&self) -> Result<()> {
+        Ok(fs::remove_file(self.0.join("ballast"))?)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, as a server that is being killed may still hold files there.
+        drop(Command::new("umount").arg("--lazy").arg(&self.0).output());
     }
 }
 

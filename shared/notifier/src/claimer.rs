@@ -219,20 +219,20 @@ impl ClaimAttempt {
         let left: Vec<_> = items.into_values().flatten().collect();
         if !left.is_empty() {
             count("not_claimable", left.len());
-            put_back_or_done(worker, left, batch.now, &self.returned).await;
+            put_back_or_done::<C>(worker, left, batch.now, &self.returned).await;
         }
     }
 }
 
 /// What could not be claimed is done with, unless the database says that its time is only just to come.
-async fn put_back_or_done<C>(
+async fn put_back_or_done<C: Channel>(
     worker: &Worker<C>,
     left: Vec<Item>,
     now: Timestamp,
     returned: &mpsc::UnboundedSender<Returned>,
 ) {
     let ids: Vec<_> = left.iter().map(|item| item.id).collect();
-    let waiting = until_done(worker, || worker.store.notifications_waiting(&ids)).await;
+    let waiting = until_done(worker, || worker.store.notifications_waiting(C::NAME, &ids)).await;
     let waiting: HashMap<NotificationId, Timestamp> = waiting.into_iter().collect();
     for item in left {
         match waiting.get(&item.id) {

@@ -140,7 +140,7 @@ WHERE n.id = x.id AND n.claimed_by = $2 AND n.state = 'sending'";
 
 const WAITING: &str = "
 SELECT n.id, n.due_at FROM unnest($1::bigint[]) AS x(id) JOIN notification n ON n.id = x.id
-WHERE n.state IN ('queued', 'retrying')";
+WHERE n.channel = $2 AND n.state IN ('queued', 'retrying')";
 
 /// How long a worker that released may take to claim again, before the activator publishes once more.
 const RELEASED_GRACE: Duration = Duration::from_secs(60);
@@ -200,10 +200,14 @@ impl Store {
         self.execute(|| sqlx::query(ABANDON).bind(&ids).bind(worker).bind(grace)).await
     }
 
-    /// Of these the ones that are waiting to be claimed, and when they may be.
-    pub async fn notifications_waiting(&self, ids: &[NotificationId]) -> Result<Vec<(NotificationId, Timestamp)>> {
+    /// Of these the ones of a channel that are waiting to be claimed, and when they may be.
+    pub async fn notifications_waiting(
+        &self,
+        channel: &str,
+        ids: &[NotificationId],
+    ) -> Result<Vec<(NotificationId, Timestamp)>> {
         let ids = sorted(ids);
-        let rows = self.fetch_all(|| sqlx::query(WAITING).bind(&ids)).await?;
+        let rows = self.fetch_all(|| sqlx::query(WAITING).bind(&ids).bind(channel)).await?;
         let waiting =
             |row: &PgRow| Ok((NotificationId(row.try_get("id")?), row.try_get::<SqlTimestamp, _>("due_at")?.to_jiff()));
         rows.iter().map(waiting).collect()

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use domain::{NotificationId, Organisation, State};
 use jiff::Timestamp;
-use jiff_sqlx::Timestamp as SqlTimestamp;
+use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use sqlx::{Row, postgres::PgRow};
 
 use crate::{Error, Result, Store, claim::sorted, record::state};
@@ -20,14 +20,16 @@ pub struct Due {
     pub due_at: Timestamp,
 }
 
-/// A publication, as the activator refers to it afterwards: if a worker claimed the notification meanwhile, its fence
-/// is another, and nothing is changed.
+/// A publication, as the activator refers to it afterwards. If a worker has claimed the notification meanwhile, its
+/// fence is another; if it was published once more, or its message died, its wake-up is. Then nothing is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Publication {
     /// Which notification.
     pub id: NotificationId,
     /// Its fence at the time.
     pub fence: i32,
+    /// When it wakes if nothing comes of this publication.
+    pub wake_at: Timestamp,
 }
 
 /// What an activator got.
@@ -37,6 +39,8 @@ pub struct DueBatch {
     pub now: Timestamp,
     /// To be published.
     pub due: Vec<Due>,
+    /// How many more were looked at, and left in the backlog where their messages are.
+    pub left_in_backlog: usize,
     /// Claims of workers that have run out; nothing was changed yet.
     pub claims_run_out: Vec<NotificationId>,
     /// When the first of those wakes that this batch did not look at.
@@ -86,12 +90,13 @@ WITH due AS MATERIALIZED (
     FROM due WHERE n.id = due.id AND n.state IN ('scheduled', 'queued', 'retrying')
         AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
         AND NOT (n.confirmed_at IS NOT NULL AND n.channel = ANY($4))
-    RETURNING n.id, n.fence, n.channel, n.organisation, n.due_at
-), left_in_the_backlog AS (
+    RETURNING n.id, n.fence, n.channel, n.organisation, n.due_at, n.wake_at
+), left_in_backlog AS (
     UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour'
     FROM due WHERE n.id = due.id AND n.state IN ('queued', 'retrying')
         AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
         AND n.confirmed_at IS NOT NULL AND n.channel = ANY($4)
+    RETURNING n.id
 ), next AS (
     SELECT min(w.wake_at) AS wake_at FROM unnest($1::text[]) AS c(channel) CROSS JOIN LATERAL (
         SELECT n.wake_at FROM notification n
@@ -99,11 +104,12 @@ WITH due AS MATERIALIZED (
         ORDER BY n.wake_at LIMIT 1
     ) w
 )
-SELECT tocsin_now() AS now, next.wake_at AS next_wake, found.*
+SELECT tocsin_now() AS now, next.wake_at AS next_wake, (SELECT count(*) FROM left_in_backlog) AS left_in_backlog,
+    found.*
 FROM next LEFT JOIN (
-    SELECT id, fence, channel, organisation, due_at FROM published
+    SELECT id, fence, channel, organisation, due_at, wake_at FROM published
     UNION ALL
-    SELECT id, NULL, NULL, NULL, NULL FROM due WHERE state = 'sending' AND wake_at <= tocsin_now()
+    SELECT id, NULL, NULL, NULL, NULL, NULL FROM due WHERE state = 'sending' AND wake_at <= tocsin_now()
 ) found ON true";
 
 // A notification is not published again within the hour after the broker has confirmed it, and not as long as its
@@ -112,22 +118,22 @@ const MARK_CONFIRMED: &str = "
 UPDATE notification n SET
     wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour',
     confirmed_at = tocsin_now()
-FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
-WHERE n.id = x.id AND n.fence = x.fence AND n.state IN ('queued', 'retrying')";
+FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
+WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at = x.wake_at AND n.state IN ('queued', 'retrying')";
 
 const MARK_RETURNED: &str = "
 UPDATE notification n SET
     state = CASE WHEN n.state = 'queued' THEN 'scheduled' ELSE n.state END,
     wake_at = tocsin_now() + least(60, 2 ^ n.returns) * interval '1 second',
     returns = least(n.returns + 1, 100),
-    reason = $3
-FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
-WHERE n.id = x.id AND n.fence = x.fence AND n.state IN ('queued', 'retrying')";
+    reason = $4
+FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
+WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at = x.wake_at AND n.state IN ('queued', 'retrying')";
 
 const MARK_UNCONFIRMED: &str = "
 UPDATE notification n SET wake_at = tocsin_now()
-FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
-WHERE n.id = x.id AND n.fence = x.fence AND n.state IN ('queued', 'retrying')";
+FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
+WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at = x.wake_at AND n.state IN ('queued', 'retrying')";
 
 const EXPIRE_CLAIMS: &str = "
 WITH lost AS (
@@ -190,11 +196,15 @@ impl Store {
         let now = first.try_get::<SqlTimestamp, _>("now")?.to_jiff();
         self.clock.learn(sent, now);
         let next_wake = first.try_get::<Option<SqlTimestamp>, _>("next_wake")?.map(|time| time.to_jiff());
-        let mut batch = DueBatch { now, due: Vec::new(), claims_run_out: Vec::new(), next_wake };
+        let left_in_backlog = usize::try_from(first.try_get::<i64, _>("left_in_backlog")?).unwrap_or_default();
+        let mut batch = DueBatch { now, due: Vec::new(), left_in_backlog, claims_run_out: Vec::new(), next_wake };
         for row in &rows {
             let Some(id) = row.try_get::<Option<i64>, _>("id")? else { continue };
             match row.try_get::<Option<i32>, _>("fence")? {
-                Some(fence) => batch.due.push(due(row, Publication { id: NotificationId(id), fence })?),
+                Some(fence) => {
+                    let wake_at = row.try_get::<SqlTimestamp, _>("wake_at")?.to_jiff();
+                    batch.due.push(due(row, Publication { id: NotificationId(id), fence, wake_at })?);
+                }
                 None => batch.claims_run_out.push(NotificationId(id)),
             }
         }
@@ -222,7 +232,8 @@ impl Store {
         self.execute(|| {
             let query = sqlx::query(statement)
                 .bind(publications.iter().map(|p| p.id.0).collect::<Vec<_>>())
-                .bind(publications.iter().map(|p| p.fence).collect::<Vec<_>>());
+                .bind(publications.iter().map(|p| p.fence).collect::<Vec<_>>())
+                .bind(publications.iter().map(|p| p.wake_at.to_sqlx()).collect::<Vec<_>>());
             if reason.is_some() { query.bind(reason) } else { query }
         })
         .await

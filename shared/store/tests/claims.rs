@@ -185,25 +185,49 @@ async fn what_was_confirmed_waits_in_a_backlog_for_as_long_as_there_is_one() {
         async |backlogged: &[&str]| store.due_claim(&["phone"], 10, Duration::ZERO, backlogged).await.unwrap().due;
     let published = take(&["phone"]).await.remove(0).publication;
     database.shift_time("61 seconds").await;
-    assert_eq!(take(&["phone"]).await.len(), 1, "nobody has confirmed it yet");
-    store.publications_confirmed(&[published]).await.unwrap();
+    let again = take(&["phone"]).await;
+    assert_eq!(again.len(), 1, "nobody has confirmed it yet");
+    store.publications_confirmed(&[published, again[0].publication]).await.unwrap();
     for hours in 2..5 {
         database.shift_time(&format!("{hours} hours")).await;
         assert!(take(&["phone", "sms"]).await.is_empty());
     }
     database.shift_time("6 hours").await;
-    assert_eq!(take(&["sms"]).await.len(), 1, "the queue is empty, so the message is lost");
+    let again = take(&["sms"]).await;
+    assert_eq!(again.len(), 1, "the queue is empty, so the message is lost");
+    store.publications_confirmed(&[again[0].publication]).await.unwrap();
 
     // What is brought back by a dead letter, or was claimed since, has no message that waits.
-    store.publications_confirmed(&[published]).await.unwrap();
     let letter = store::DeadLetter { queue: String::new(), reason: String::new(), ids: vec![id], body: Vec::new() };
     store.dead_letter_add(&letter).await.unwrap();
-    assert_eq!(take(&["phone"]).await.len(), 1);
-    store.publications_confirmed(&[published]).await.unwrap();
+    let again = take(&["phone"]).await.remove(0).publication;
+    store.publications_confirmed(&[again]).await.unwrap();
     let fence = claim(&store, id).await.unwrap().fence;
     store.attempts_record(&[result(id, fence, Outcome::Temporary, State::Retrying)]).await.unwrap();
     database.shift_time("7 hours").await;
     assert_eq!(take(&["phone"]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_word_of_the_broker_on_an_earlier_publication_changes_nothing() {
+    let (database, store) = fresh().await;
+    let id = insert(&database, "p", "expires_at, wake_at", "now() + interval '9 days', now()").await;
+    let take = async || store.due_claim(&["phone"], 10, Duration::ZERO, &[]).await.unwrap().due.remove(0).publication;
+    let first = take().await;
+    // Its message died before its confirm was written down; its next one is on the way.
+    let letter = store::DeadLetter { queue: String::new(), reason: String::new(), ids: vec![id], body: Vec::new() };
+    store.dead_letter_add(&letter).await.unwrap();
+    for second in [false, true] {
+        let now = "SELECT concat_ws(' ', state, wake_at, reason, confirmed_at) FROM notification";
+        let before = database.texts(now).await;
+        store.publications_confirmed(&[first]).await.unwrap();
+        store.publications_returned(&[first], "no route").await.unwrap();
+        store.publications_unconfirmed(&[first]).await.unwrap();
+        assert_eq!(database.texts(now).await, before);
+        if !second {
+            take().await;
+        }
+    }
 }
 
 #[tokio::test]

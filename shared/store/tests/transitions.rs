@@ -18,7 +18,7 @@ async fn the_sql_follows_the_transition_table() {
         for event in events(before.fence) {
             let expected = transition(&before, &event).unwrap_or(before);
             let id = put(&database, &before, &event).await;
-            apply(&store, id, &before, &event).await;
+            apply(&database, &store, id, &before, &event).await;
             let after = read(&database, id, &before).await;
             assert_eq!(after, expected, "{event:?} on {before:?}");
             database.execute("TRUNCATE notification, process, request, attempt CASCADE").await;
@@ -90,7 +90,7 @@ async fn put(database: &Database, n: &Notification, event: &Event) -> Notificati
     id
 }
 
-async fn apply(store: &Store, id: NotificationId, before: &Notification, event: &Event) {
+async fn apply(database: &Database, store: &Store, id: NotificationId, before: &Notification, event: &Event) {
     match *event {
         Event::Publish => {
             let batch = store.due_claim(&["phone"], 10, Duration::ZERO, &[]).await.unwrap();
@@ -99,7 +99,7 @@ async fn apply(store: &Store, id: NotificationId, before: &Notification, event: 
             assert_eq!(batch.claims_run_out.len(), usize::from(before.state == State::Sending));
         }
         Event::PublishReturned => {
-            let publication = Publication { id, fence: i32::try_from(before.fence).unwrap() };
+            let publication = publication(database, id, before.fence).await;
             store.publications_returned(&[publication], "no route").await.unwrap();
         }
         Event::Claim { .. } => {
@@ -123,6 +123,13 @@ async fn apply(store: &Store, id: NotificationId, before: &Notification, event: 
             store.requests_apply("queue", &Organisation::default(), &[request]).await.unwrap();
         }
     }
+}
+
+/// As if the activator had just taken it.
+async fn publication(database: &Database, id: NotificationId, fence: i64) -> Publication {
+    let wake_at = "SELECT to_json(coalesce(wake_at, now()) AT TIME ZONE 'UTC') #>> '{}' || 'Z' FROM notification";
+    let wake_at = database.texts(wake_at).await.remove(0).parse().unwrap();
+    Publication { id, fence: i32::try_from(fence).unwrap(), wake_at }
 }
 
 async fn read(database: &Database, id: NotificationId, before: &Notification) -> Notification {

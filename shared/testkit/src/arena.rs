@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use devservers::{Postgres, RabbitMq, Workplace, workspace};
+use devservers::{Postgres, RabbitMq, SmallDisk, Workplace, workspace};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -41,6 +41,14 @@ impl Arena {
         let workplace = workplace();
         let postgres = Postgres::start(&workplace, false).unwrap_or_else(|error| panic!("{error:#}"));
         Self::build(workplace, Some(postgres), None).await
+    }
+
+    /// With a database server of its own on a small disk, which the test may fill.
+    pub async fn with_postgres_on_small_disk(megabytes: u32) -> (Self, SmallDisk) {
+        let workplace = workplace();
+        let started = Postgres::start_on_small_disk(&workplace, megabytes);
+        let (postgres, disk) = started.unwrap_or_else(|error| panic!("{error:#}"));
+        (Self::build(workplace, Some(postgres), None).await, disk)
     }
 
     /// With a broker of its own, which the test may stop.
