@@ -88,11 +88,14 @@ mod tests {
         #[test]
         fn the_lookup_agrees_with_trying_every_prefix(
             pairs in proptest::collection::btree_map("\\+[0-9]{0,5}", "\\+[1-9][0-9]{3}", 0..20),
+            default in proptest::option::of("\\+[1-9][0-9]{3}"),
             to in "\\+[1-9][0-9]{4,10}",
         ) {
-            let r = CallerIdRegistry::new(pairs.clone()).unwrap();
+            let all = pairs.clone().into_iter().chain(default.clone().map(|number| ("default".to_owned(), number)));
+            let r = CallerIdRegistry::new(all).unwrap();
             let longest = pairs.iter().filter(|(p, _)| to.starts_with(p.as_str())).max_by_key(|(p, _)| p.len());
-            prop_assert_eq!(r.caller_for(&number(&to)), longest.map(|(_, n)| n.as_str()));
+            let expected = longest.map(|(_, n)| n).or(default.as_ref());
+            prop_assert_eq!(r.caller_for(&number(&to)), expected.map(String::as_str));
         }
     }
 }

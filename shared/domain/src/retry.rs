@@ -185,13 +185,14 @@ mod tests {
         fn no_call_beyond_the_maximum_and_every_retry_within_bounds(
             outcome in proptest::sample::select(Outcome::ALL.to_vec()),
             attempts in 0u16..200,
+            claims in prop_oneof![1i64..20, Just(i64::MAX)],
             max_attempts in 1u16..=100,
             fail in any::<bool>(),
             retry_after in proptest::option::of(0u64..10_000_000),
         ) {
             let on_unknown = if fail { OnUnknown::Fail } else { OnUnknown::Retry };
             let (state, way) =
-                after_attempt(outcome, attempts, 1, max_attempts, on_unknown, retry_after.map(Duration::from_secs));
+                after_attempt(outcome, attempts, claims, max_attempts, on_unknown, retry_after.map(Duration::from_secs));
             prop_assert_eq!(state == State::Retrying, way.is_some());
             if outcome.costs_an_attempt() && attempts >= max_attempts {
                 prop_assert_ne!(state, State::Retrying);
@@ -200,6 +201,23 @@ mod tests {
                 prop_assert!(way.delay() >= Duration::from_secs(1));
                 prop_assert!(way.delay() <= MAX_RETRY_AFTER);
             }
+        }
+
+        #[test]
+        fn a_later_retry_waits_no_shorter(
+            outcome in proptest::sample::select(vec![Outcome::Temporary, Outcome::Unknown, Outcome::RateLimited]),
+            attempts in 1u16..100,
+            retry_after in proptest::option::of(0u64..2_000),
+        ) {
+            // What a provider says of the time is not taken at its word any more.
+            let claims = i64::from(attempts) + i64::from(TAKEN_AT_THEIR_WORD);
+            let wait = |n: u16| {
+                let (attempts, claims) = (attempts + n, claims + i64::from(n));
+                let retry_after = retry_after.map(Duration::from_secs);
+                after_attempt(outcome, attempts, claims, 200, OnUnknown::Retry, retry_after).1.unwrap().delay()
+            };
+            prop_assert!(wait(1) >= wait(0));
+            prop_assert!(wait(0) >= RetryTier::ALL[0].delay());
         }
     }
 }

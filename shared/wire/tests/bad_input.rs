@@ -1,16 +1,15 @@
 //! Every body of the corpus is read as it should be, and quickly, whatever is cut off its end.
 
-mod corpus;
-
 use std::{
     collections::HashSet,
     time::{Duration, Instant},
 };
 
-use corpus::{Case, Expected};
 use domain::{Action, NewNotification, OnUnknown, Request};
 use serde_json::{Value, json};
 use wire::{Rejection, parse_request};
+
+use crate::corpus::{self, Case, Expected};
 
 /// Slack for a slow machine; each takes some milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);
