@@ -1,10 +1,13 @@
-use std::{process::Command, time::Duration};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use runtime::{Setting, settings};
 use serde_json::json;
 use testkit::{Arena, Program, Signal, wait_for};
 
-use crate::programs;
+use crate::{
+    checker::{Checker, Verdict},
+    programs,
+};
 
 fn program(name: &str) -> Command {
     let mut command = Command::new(testkit::binary(name));
@@ -120,6 +123,32 @@ async fn on_sigterm_calls_in_flight_end_and_are_recorded_and_nothing_new_begins(
     let _phone = arena.start("notifier-phone").await;
     arena.notifications_in("delivered", 20, 90).await;
     assert_eq!(arena.simulator.called().len(), 20);
+}
+
+#[tokio::test]
+async fn on_sigterm_under_load_every_program_ends_in_time_and_leaves_nothing_unknown() {
+    let arena = Arena::new().await;
+    arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 100}]));
+    let mut checker = Checker::new(&arena);
+    let mut programs = BTreeMap::new();
+    for name in ["bridge", "activator", "notifier-phone"] {
+        programs.insert(name, arena.start(name).await);
+    }
+    for n in 0..40 {
+        checker.start(&format!("p{n}"), n % 10, 50);
+    }
+    for (round, name) in (1..).zip(["notifier-phone", "activator", "bridge", "notifier-phone"]) {
+        wait_for("load", Duration::from_secs(60), || async {
+            (arena.simulator.called().len() > 300 * round).then_some(())
+        })
+        .await;
+        for n in 0..10 {
+            checker.start(&format!("{round} {n}"), -1, 20);
+        }
+        let next = arena.start(name).await;
+        programs.insert(name, next).unwrap().stop().await;
+    }
+    assert_eq!(checker.settled(90).await, Verdict::each_called_once(2_800));
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use domain::Organisation;
 use serde_json::json;
 use store::{Disposition, Error, ReceivedRequest, RequestOutcome, RequestResult, Store};
+use tokio::time::timeout;
 
 use crate::fresh;
 
@@ -43,6 +46,30 @@ async fn the_same_message_to_two_bridges_at_once_has_one_effect() {
         assert_eq!(accepted, 1);
     }
     assert_eq!(database.count("SELECT count(*) FROM notification").await, 100);
+}
+
+/// sqlx 0.9 may leave a connection in a transaction that nobody ends when its `begin` is dropped: whoever uses it next is
+/// told that all went well, and nothing is ever committed.
+#[tokio::test]
+async fn a_future_that_is_dropped_while_it_begins_a_transaction_loses_nobody_elses_statement() {
+    let (database, _) = fresh().await;
+    let store = Store::new(database.url(), "test", 1).unwrap();
+    assert_eq!(outcome(&store, "first", "first", "start").await, RequestOutcome::Accepted);
+    let mut dropped = 0;
+    for n in 0..400u64 {
+        let unlucky = [request(&format!("unlucky {n}"), &format!("unlucky {n}"), "start")];
+        let organisation = Organisation::default();
+        let unlucky = store.requests_apply("queue", &organisation, &unlucky);
+        // From before its first statement until after its last.
+        dropped += u32::from(timeout(Duration::from_micros(n * 15), unlucky).await.is_err());
+        let next = outcome(&store, &format!("next {n}"), &format!("next {n}"), "start").await;
+        assert_eq!(next, RequestOutcome::Accepted);
+    }
+    assert!(dropped > 50, "{dropped} were dropped");
+    assert_eq!(database.count("SELECT count(*) FROM request WHERE message_id LIKE 'next%'").await, 400);
+    let whole = "SELECT count(*) FROM request r FULL JOIN notification n ON n.request_id = r.id
+                 WHERE r.id IS NULL OR n.id IS NULL";
+    assert_eq!(database.count(whole).await, 0, "a request has all of its effect or none");
 }
 
 #[tokio::test]
@@ -113,6 +140,6 @@ async fn a_hint_reaches_every_activator() {
     let mut hints = [store.listen_for_due_hints().await.unwrap(), store.listen_for_due_hints().await.unwrap()];
     store.hint_due().await.unwrap();
     for hints in &mut hints {
-        tokio::time::timeout(std::time::Duration::from_secs(10), hints.next()).await.unwrap().unwrap();
+        timeout(Duration::from_secs(10), hints.next()).await.unwrap().unwrap();
     }
 }
