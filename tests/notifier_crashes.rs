@@ -101,6 +101,33 @@ async fn killed_after_its_record_and_before_the_ack_calls_nobody_again() {
 }
 
 #[tokio::test]
+async fn a_message_is_the_brokers_until_its_call_is_recorded() {
+    let arena = Arena::new().await;
+    arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 2000}]));
+    let _others = start_others(&arena).await;
+    let victim = arena.start("notifier-phone").await;
+    let mut checker = Checker::new(&arena);
+    checker.start("r", -1, 1);
+    arena.notifications_in("sending", 1, 20).await;
+    // The record comes to a row that somebody holds.
+    let mut somebody = arena.database.pool.begin().await.unwrap();
+    testkit::raw("SELECT FROM notification FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                       AND application_name = 'notifier-phone' AND wait_event_type = 'Lock'";
+    wait_for("a record that waits", Duration::from_secs(20), || async {
+        (arena.database.count(waiting).await > 0).then_some(())
+    })
+    .await;
+    victim.kill();
+    somebody.rollback().await.unwrap();
+    let worker = arena.start("notifier-phone").await;
+    found_nothing_to_do(&worker, 1).await;
+    arena.database.shift_time(AFTER_A_CLAIM).await;
+    let verdict = checker.settled(30).await;
+    assert_eq!((verdict.delivered, verdict.extra_calls, verdict.calls), (1, verdict.unknown, 1 + verdict.unknown));
+}
+
+#[tokio::test]
 async fn killed_between_a_retrys_confirm_and_the_ack_makes_one_attempt_of_two_messages() {
     let arena = Arena::new().await;
     arena.simulator.set_rules(&json!([{"address": "*", "status": 503, "times": 1}]));

@@ -1,9 +1,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
-use testkit::{Arena, Signal};
+use testkit::{Arena, Relay, Signal};
 
-use crate::checker::Checker;
+use crate::checker::{Checker, Verdict};
 
 /// What a call may take from its beginning until the provider has read it, on a busy machine.
 const ON_ITS_WAY: i64 = 5_000_000;
@@ -69,6 +69,32 @@ fn pairs(rows: &[String]) -> BTreeMap<String, i64> {
         (number.to_owned(), at.parse().unwrap())
     };
     rows.iter().map(pair).collect()
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_takes_longer_than_100_ms_is_given_back_without_a_call() {
+    let arena = Arena::new().await;
+    let _bridge = arena.start("bridge").await;
+    let _activator = arena.start("activator").await;
+    let (_, server) = arena.database.url().split_once('@').unwrap();
+    let (server, _) = server.split_once('/').unwrap();
+    let relay = Relay::to(server);
+    let url = arena.database.url().replace(server, &relay.address());
+    let worker = arena.start_with("notifier-phone", &[], &[("TOCSIN_DATABASE__URL", &url)]).ready().await;
+    relay.delay(Duration::from_millis(150));
+    let mut checker = Checker::new(&arena);
+    checker.start("stopped", -1, 1);
+    testkit::wait_for("claims that grew stale", Duration::from_secs(30), || async {
+        (worker.metric("tocsin_stale_claims_total", "").await >= 3).then_some(())
+    })
+    .await;
+    assert!(arena.simulator.called().is_empty());
+    checker.stop("stopped");
+    checker.recorded(30).await;
+    checker.start("called", -1, 1);
+    relay.mend();
+    let verdict = checker.settled(90).await;
+    assert_eq!(verdict, Verdict { cancelled: 1, ..Verdict::each_called_once(1) });
 }
 
 /// The one way in which a call can come later: nothing can look once more between the last look and the socket.

@@ -40,7 +40,7 @@ pub(crate) fn servers() -> Result<()> {
     })
 }
 
-fn with_servers(work: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn with_servers(work: impl FnOnce() -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     let workplace = Workplace::take(&workspace().join(".dev/test"))?;
     // What earlier runs left: databases, vhosts, logs.

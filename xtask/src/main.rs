@@ -5,6 +5,7 @@ mod demo;
 mod events;
 mod interrupt;
 mod leaks;
+mod sabotage;
 mod stage;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -29,6 +30,11 @@ enum Task {
         /// Arguments for cargo-nextest, such as a part of a test's name; with them only tests are run
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         nextest: Vec<String>,
+    },
+    /// Take away one guard after the other, in a copy of the sources, and see that tests turn red
+    Sabotage {
+        /// Which guards; all, if none is named
+        guards: Vec<String>,
     },
     /// Start the servers that tests need, until Ctrl-C, so that tests can be run without xtask
     Servers,
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => stage::run(&arguments, demo::play),
         Task::Up(arguments) => stage::run(&arguments, |_, _| Ok(())),
         Task::Test { nextest } => checks::run(&nextest),
+        Task::Sabotage { guards } => sabotage::run(&guards),
         Task::Servers => checks::servers(),
     };
     match done {
