@@ -57,6 +57,27 @@ fn row(setting: &Setting, used_by: &[String]) -> String {
 }
 
 #[test]
+fn the_tests_that_reliability_names_are_there() {
+    let document = read("docs/RELIABILITY.md");
+    let mut listed = String::new();
+    for dir in ["tests", "shared/store/tests"] {
+        for file in fs::read_dir(devservers::workspace().join(dir)).unwrap() {
+            listed.push_str(&fs::read_to_string(file.unwrap().path()).unwrap());
+        }
+    }
+    let is_row = |line: &&str| line.starts_with("| ") && line[2..].starts_with(char::is_numeric);
+    let rows: Vec<_> = document.lines().filter(is_row).collect();
+    assert_eq!(rows.len(), 21);
+    for row in rows {
+        let tests: Vec<_> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{row}");
+        for test in tests {
+            assert!(listed.contains(&format!("fn {test}(")), "{test} is no test");
+        }
+    }
+}
+
+#[test]
 fn the_table_of_keys_is_that_of_the_code() {
     let mut table = "| channel | key | what |\n| --- | --- | --- |\n".to_owned();
     for channel in CHANNELS {
