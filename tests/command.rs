@@ -161,10 +161,8 @@ async fn a_program_away_is_told_by_check() {
 #[tokio::test]
 async fn migrate_makes_the_schema_once_and_tolerates_a_newer_one() {
     let arena = Arena::new().await;
-    let name = format!("fresh_{}", std::process::id());
-    arena.database.execute(&format!("CREATE DATABASE {name}")).await;
-    let fresh = format!("{}/{name}", arena.database.url().rsplit_once('/').unwrap().0);
-    let settings = [("TOCSIN_DATABASE__URL", fresh.as_str())];
+    let fresh = arena.database.create_empty().await;
+    let settings = [("TOCSIN_DATABASE__URL", fresh.url())];
     // Several at once, as programs that are started together may do it: each waits for the other.
     let migrate = || arena.run_with("tocsin", &["migrate"], &settings);
     let (first, second, third) = tokio::join!(migrate(), migrate(), migrate());
@@ -173,10 +171,9 @@ async fn migrate_makes_the_schema_once_and_tolerates_a_newer_one() {
     let again = arena.run_with("tocsin", &["migrate"], &settings).await;
     assert_eq!(out(&again), "the schema is up to date\n");
     // A newer version has been here.
-    arena.database.execute("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (29990101000000, 'later', true, '', 0)").await;
-    let older = arena.run("tocsin", &["migrate"]).await;
+    fresh.execute("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (29990101000000, 'later', true, '', 0)").await;
+    let older = arena.run_with("tocsin", &["migrate"], &settings).await;
     assert_eq!(out(&older), "the schema is up to date\n", "{older:?}");
-    arena.database.execute(&format!("DROP DATABASE {name}")).await;
 }
 
 #[tokio::test]
@@ -253,9 +250,7 @@ fn help_teaches_and_completions_complete() {
 #[tokio::test]
 async fn an_environment_made_for_roesc_is_understood() {
     let arena = Arena::new().await;
-    let database = arena.database.url().to_owned();
-    let (credentials, place) = database.strip_prefix("postgres://").unwrap().split_once('@').unwrap();
-    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let (_, place) = arena.database.url().split_once('@').unwrap();
     let (server, name) = place.split_once('/').unwrap();
     let (host, port) = server.split_once(':').unwrap();
     let smtp = arena.simulator.smtp.port().to_string();
@@ -281,8 +276,8 @@ async fn an_environment_made_for_roesc_is_understood() {
             ("DB_HOST", host.to_owned()),
             ("DB_PORT", port.to_owned()),
             ("DB_NAME", name.to_owned()),
-            ("DB_USER", user.to_owned()),
-            ("DB_PASSWORD", password.to_owned()),
+            ("DB_USER", program.to_owned()),
+            ("DB_PASSWORD", format!("{program}-development")),
             ("TWILIO_ACCOUNT_SID", "ROESC".to_owned()),
             ("TWILIO_AUTH_TOKEN", "roesc-token".to_owned()),
             ("TWILIO_URL", "http://example.org/roesc.xml".to_owned()),

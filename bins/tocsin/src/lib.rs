@@ -42,7 +42,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring the database's schema up to date
+    /// Bring the database's schema up to date, as its owner
     Migrate,
     /// Contact everything that the programs need, send nothing, and say what is wrong and how to mend it
     ///

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ministack::{MiniStack, sqs};
 pub use packages::{Python, Tool, install_missing, libfaketime};
-pub use postgres::{Postgres, SmallDisk};
+pub use postgres::{Postgres, SmallDisk, url_for};
 pub use process::{Process, Workplace, free_port};
 pub use rabbitmq::{RabbitMq, management};
 pub use rustix::process::Signal;

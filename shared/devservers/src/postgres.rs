@@ -15,6 +15,7 @@ use crate::{
     Process, Workplace, free_port,
     packages::{is_root, postgres_binaries},
     process::wait_until_ready,
+    workspace,
 };
 
 const USER: &str = "tocsin";
@@ -39,6 +40,7 @@ impl Postgres {
             postgres.make_cluster()?;
         }
         postgres.run(workplace)?;
+        postgres.make_users()?;
         Ok(postgres)
     }
 
@@ -101,6 +103,15 @@ impl Postgres {
         Ok(())
     }
 
+    /// The users that the programs connect as, with the passwords of `.env.example`.
+    fn make_users(&self) -> Result<()> {
+        let example = fs::read_to_string(workspace().join(".env.example"))?;
+        let passwords = example.lines().filter(|line| line.starts_with("POSTGRES_"));
+        let passwords = passwords.filter_map(|line| line.split_once('='));
+        let script = workspace().join("postgres/roles.sql");
+        psql(self.psql("postgres")?.envs(passwords).arg("--file").arg(script)).map(drop)
+    }
+
     /// The URL of a database, as superuser.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
@@ -117,14 +128,13 @@ impl Postgres {
 
     /// What psql answers to a statement, bare.
     pub fn ask(&self, database: &str, sql: &str) -> Result<String> {
-        let output = Command::new(postgres_binaries()?.join("psql"))
-            .args([&self.url(database), "--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "--command", sql])
-            .stdin(Stdio::null())
-            .output()?;
-        if !output.status.success() {
-            bail!("psql: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        psql(self.psql(database)?.args(["--tuples-only", "--no-align", "--command", sql]))
+    }
+
+    fn psql(&self, database: &str) -> Result<Command> {
+        let mut command = Command::new(postgres_binaries()?.join("psql"));
+        command.args([&self.url(database), "--no-psqlrc", "--quiet"]).stdin(Stdio::null());
+        Ok(command)
     }
 
     /// Stops it: sessions are ended, what was committed is kept.
@@ -180,6 +190,23 @@ impl Drop for SmallDisk {
         // Lazily, as a server that is being killed may still hold files there.
         drop(Command::new("umount").arg("--lazy").arg(&self.0).output());
     }
+}
+
+/// What psql prints.
+fn psql(command: &mut Command) -> Result<String> {
+    let output = command.output()?;
+    if !output.status.success() {
+        bail!("psql: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The URL of the same database for the user that a program connects as, with its development password.
+pub fn url_for(program: &str, owners_url: &str) -> String {
+    // The owner has the name `tocsin` already.
+    let user = if program == "tocsin" { "operator" } else { program };
+    let (_, place) = owners_url.split_once('@').unwrap_or_default();
+    format!("postgres://{user}:{user}-development@{place}")
 }
 
 /// Postgres refuses to run as root, and its user must be able to enter the folder.

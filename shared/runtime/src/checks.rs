@@ -12,7 +12,8 @@ use crate::Failure;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What to do where Postgres does not answer as it should.
-pub const MEND_DATABASE: &str = "see that Postgres runs where TOCSIN_DATABASE__URL says, and run `tocsin migrate`";
+pub const MEND_DATABASE: &str = "see that Postgres runs where TOCSIN_DATABASE__URL says and has its user (postgres/roles.sql), and run `tocsin migrate` \
+     as the database's owner";
 
 /// How checks are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

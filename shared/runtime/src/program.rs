@@ -274,7 +274,7 @@ fn command<C>(program: &Program<C>) -> Command {
                 .default_missing_value("human")
                 .help("Contact all that it needs, send nothing, say what is wrong and how to mend it, and end"),
         )
-        .arg(flag("migrate", "Bring the database's schema up to date before anything else"))
+        .arg(flag("migrate", "Bring the database's schema up to date before anything else, as its owner"))
         .arg(
             Arg::new("completions")
                 .long("completions")

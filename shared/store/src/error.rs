@@ -12,6 +12,9 @@ pub enum Error {
     /// The schema could not be brought up to date.
     #[error("database migration: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// Who asked for it may not change the schema.
+    #[error("only the database's owner can bring its schema up to date: name that user in TOCSIN_DATABASE__URL ({0})")]
+    NotOwner(#[source] sqlx::migrate::MigrateError),
     /// No answer in time; whether the statement was carried out is not known.
     #[error("database: no answer within 35 s")]
     Silence,
@@ -19,7 +22,7 @@ pub enum Error {
     #[error("the database URL can't be read; it looks like postgres://user:password@host:5432/tocsin")]
     Url,
     /// The schema is older than this program.
-    #[error("the database lacks migration {0}: run any program with --migrate once")]
+    #[error("the database lacks migration {0}: run `tocsin migrate` as its owner")]
     SchemaOutdated(i64),
     /// A row that no program of this version can have written.
     #[error("table {table}, {column} of row {id}: {problem}")]
@@ -63,6 +66,7 @@ impl Error {
             }
             Self::Database(_)
             | Self::Migration(_)
+            | Self::NotOwner(_)
             | Self::Silence
             | Self::Url
             | Self::SchemaOutdated(_)

@@ -7,7 +7,7 @@ use std::{
 
 use sqlx::{
     Connection, PgConnection, PgPool, Postgres, Row,
-    migrate::Migrator,
+    migrate::{MigrateError, Migrator},
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
     query::Query,
@@ -129,7 +129,7 @@ impl Store {
         let patient = PgConnectOptions::clone(&self.pool.connect_options())
             .options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = PgConnection::connect_with(&patient).await?;
-        MIGRATOR.run(&mut connection).await?;
+        MIGRATOR.run(&mut connection).await.map_err(refused)?;
         connection.close().await?;
         let missing = MIGRATOR.iter().filter(|migration| !applied.contains(&migration.version));
         Ok(missing.map(|migration| format!("{} {}", migration.version, migration.description)).collect())
@@ -176,6 +176,17 @@ impl Store {
     /// Closes the connections in good order.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+fn refused(error: MigrateError) -> Error {
+    let cause = match &error {
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => cause.as_database_error(),
+        _ => None,
+    };
+    match cause.and_then(|cause| cause.code()).as_deref() {
+        Some("42501") => Error::NotOwner(error),
+        _ => Error::Migration(error),
     }
 }
 

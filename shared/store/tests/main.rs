@@ -4,6 +4,7 @@
 mod claims;
 mod pauses;
 mod requests;
+mod rights;
 mod transitions;
 
 use domain::{NotificationId, Outcome, State};

@@ -131,7 +131,7 @@ async fn check_says_what_to_do_about_an_empty_database() {
     assert!(matches!(store.check().await, Err(Error::SchemaOutdated(_))));
     database.execute("DROP TABLE _sqlx_migrations").await;
     let error = store.check().await.unwrap_err();
-    assert!(error.to_string().contains("--migrate"), "{error}");
+    assert!(error.to_string().contains("tocsin migrate"), "{error}");
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 /// Tests of several processes make databases at once; the template is made by one of them.
 const TEMPLATE_LOCK: i64 = 7_019;
 
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 /// A fresh, migrated database.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -32,20 +34,46 @@ impl Database {
     }
 
     async fn create_at(admin_url: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut admin = PgConnection::connect(admin_url).await.expect("the database server answers");
         let template = make_template(&mut admin, admin_url).await;
         let name = format!("t_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         execute(&mut admin, format!("DROP DATABASE IF EXISTS {name}")).await;
         execute(&mut admin, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-        let url = sibling(admin_url, &name);
+        Self::at(sibling(admin_url, &name))
+    }
+
+    fn at(url: String) -> Self {
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy(&url).expect("a good URL");
         Self { url, pool }
     }
 
-    /// Its URL.
+    /// A new database beside this one, without any migration.
+    pub async fn create_empty(&self) -> Self {
+        let name = format!("e_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        self.execute(&format!("DROP DATABASE IF EXISTS {name}")).await;
+        self.execute(&format!("CREATE DATABASE {name}")).await;
+        Self::at(sibling(&self.url, &name))
+    }
+
+    /// Its URL, for its owner.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its URL, for the user that a program connects as.
+    pub fn url_for(&self, program: &str) -> String {
+        devservers::url_for(program, &self.url)
+    }
+
+    /// The same, for questions of the user that a program connects as.
+    pub fn seen_by(&self, program: &str) -> Self {
+        Self::at(self.url_for(program))
+    }
+
+    /// The SQLSTATE with which a statement fails.
+    pub async fn refusal(&self, sql: &str) -> Option<String> {
+        let error = crate::raw(sql).execute(&self.pool).await.err()?;
+        Some(error.as_database_error().and_then(|error| error.code()).map_or(error.to_string(), Into::into))
     }
 
     /// Executes a statement of the test's own.

@@ -1,0 +1,76 @@
+//! Every statement of every program, as the user that the program connects as: those that run seldom would else be
+//! refused when they are needed most. What each may not do is in tests/rights.rs.
+
+use std::time::Duration;
+
+use domain::{NotificationId, Organisation, Outcome, State};
+use store::{ClaimRequest, DeadLetter, Publication, Store};
+use testkit::Database;
+
+use crate::{claim_request, requests::request, result};
+
+const ID: NotificationId = NotificationId(1);
+
+fn store(database: &Database, program: &str) -> Store {
+    Store::new(&database.url_for(program), program, 2).unwrap()
+}
+
+#[tokio::test]
+async fn the_bridge_may_do_its_work() {
+    let database = Database::create().await;
+    let bridge = store(&database, "bridge");
+    bridge.check().await.unwrap();
+    for (message_id, action) in [("1", "start"), ("1", "start"), ("2", "stop"), ("3", "stop")] {
+        let requests = [request(message_id, "p", action)];
+        bridge.requests_apply("queue", &Organisation::default(), &requests).await.unwrap();
+    }
+    bridge.hint_due().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_activator_may_do_its_work() {
+    let database = Database::create().await;
+    let activator = store(&database, "activator");
+    activator.check().await.unwrap();
+    activator.due_claim(&["phone"], 10, Duration::ZERO, &["phone"]).await.unwrap();
+    let publications = [Publication { id: ID, fence: 1, wake_at: activator.clock().now() }];
+    activator.publications_confirmed(&publications).await.unwrap();
+    activator.publications_returned(&publications, "NO_ROUTE").await.unwrap();
+    activator.publications_unconfirmed(&publications).await.unwrap();
+    activator.claims_expire(&[ID]).await.unwrap();
+    let (queue, reason) = ("notify.phone".to_owned(), "rejected".to_owned());
+    activator.dead_letter_add(&DeadLetter { queue, reason, ids: vec![ID], body: Vec::new() }).await.unwrap();
+    activator.listen_for_due_hints().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_notifier_may_do_its_work() {
+    let database = Database::create().await;
+    let notifier = store(&database, "notifier-phone");
+    notifier.check().await.unwrap();
+    notifier.channel_paused("phone").await.unwrap();
+    let claim = ClaimRequest { property: Some("caller-id-registry"), ..claim_request(&[ID], "worker") };
+    notifier.notifications_claim(claim).await.unwrap();
+    notifier.notifications_release(&[(ID, 1)], Duration::ZERO).await.unwrap();
+    notifier.claim_abandon("worker", &[ID]).await.unwrap();
+    notifier.notifications_waiting("phone", &[ID]).await.unwrap();
+    let results = [result(ID, 1, Outcome::Delivered, State::Delivered)];
+    notifier.attempts_record(&results).await.unwrap();
+    notifier.attempts_record_late(&results).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_operators_command_may_do_its_work() {
+    let database = Database::create().await;
+    let operator = store(&database, "tocsin");
+    operator.check().await.unwrap();
+    for _ in 0..2 {
+        operator.property_set("caller-id-registry", &serde_json::json!({})).await.unwrap();
+        operator.channel_pause("phone", "maria", None).await.unwrap();
+    }
+    operator.property("caller-id-registry").await.unwrap();
+    operator.channel_pauses().await.unwrap();
+    operator.channel_paused("phone").await.unwrap();
+    operator.channel_resume("all").await.unwrap();
+    operator.process_history("p").await.unwrap();
+}
