@@ -112,6 +112,16 @@ fn every_program_has_its_service_and_its_documentation() {
         need("a service in docker-compose.yml", service.is_object());
         let runs_it = service["command"][0] == *program || service["entrypoint"][0] == *program;
         need("the program's name as the service's command", runs_it);
+        let user = if program == "tocsin" { "operator" } else { &program };
+        let password = format!("POSTGRES_{}_PASSWORD", user.replace('-', "_").to_uppercase());
+        let url = service["environment"]["TOCSIN_DATABASE__URL"].as_str().unwrap_or_default();
+        let own =
+            url.starts_with(&format!("postgres://{user}:${{{password}:?")) && url.ends_with("@postgres:5432/tocsin");
+        need("its own user and password in its TOCSIN_DATABASE__URL", own);
+        need(
+            "its database password for service roles",
+            compose["services"]["roles"]["environment"][&password].is_string(),
+        );
         if program != "bridge" {
             let url = service["environment"]["TOCSIN_BROKER__URL"].as_str().unwrap_or_default();
             let password = format!("RABBITMQ_{}_PASSWORD", program.replace('-', "_").to_uppercase());

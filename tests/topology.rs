@@ -22,11 +22,13 @@ fn every_channel_has_its_program_queue_binding_user_and_documentation() {
     let definitions = definitions();
     let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let env = fs::read_to_string(root().join(".env.example")).unwrap();
+    let roles = fs::read_to_string(root().join("postgres/roles.sql")).unwrap();
     let mut missing = Vec::new();
     for channel in CHANNELS {
         let (program, queue) = (format!("notifier-{}", channel.name), format!("notify.{}", channel.name));
         let key = format!("*.system.{}", channel.name);
-        let password = format!("RABBITMQ_{}_PASSWORD", program.replace('-', "_").to_uppercase());
+        let passwords = ["RABBITMQ", "POSTGRES"]
+            .map(|server| format!("{server}_{}_PASSWORD", program.replace('-', "_").to_uppercase()));
         let mut need = |what: &str, is_there: bool| {
             if !is_there {
                 missing.push(format!("{program}: {what}"));
@@ -41,7 +43,11 @@ fn every_channel_has_its_program_queue_binding_user_and_documentation() {
         let only_its_queue = format!("^{}$", queue.replace('.', "\\."));
         let permitted = |p: &Value| p["user"] == *program && p["read"] == *only_its_queue && p["configure"] == "^$";
         need("permission to read its queue and no other", find(&definitions, "permissions", permitted).is_some());
-        need("its password in .env.example", env.contains(&format!("{password}=")));
+        for password in &passwords {
+            need("its password in .env.example", env.contains(&format!("{password}={program}-development\n")));
+        }
+        need("its user in postgres/roles.sql", roles.contains(&format!("('{program}', 'tocsin_notifier',")));
+        need("its password in postgres/roles.sql", roles.contains(&format!(" {}\n", passwords[1])));
         need("a line in ARCHITECTURE.md", architecture.contains(&program));
     }
     assert!(missing.is_empty(), "missing: {missing:#?}");

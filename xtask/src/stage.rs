@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use devservers::{Process, Python, Servers, Signal, Tool, Workplace, free_port, install_missing, workspace};
+use devservers::{Process, Python, Servers, Signal, Tool, Workplace, free_port, install_missing, url_for, workspace};
 use domain::{CHANNELS, Channel};
 
 use crate::{StageArguments, events::Screen, interrupt::Interrupt};
@@ -88,19 +88,30 @@ impl Stage {
         let listen = ["--listen", &http, "--smtp-listen", &smtp, "--smtps-listen", &smtps, "--authority", &authority];
         stage.start("simulator", "simulator", &listen, &[("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned())])?;
         stage.wait_for_file(&authority)?;
-        // Also the shortest way to a migrated database.
+        stage.migrate()?;
         for program in &programs() {
             let copies = scale.get(program).copied().unwrap_or(1);
             for copy in 1..=copies {
                 let label = if copies == 1 { program.clone() } else { format!("{program} {copy}") };
                 let port = free_port()?;
                 let settings = stage.settings(program, port);
-                stage.start(&label, program, &["--migrate"], &settings)?;
+                stage.start(&label, program, &[], &settings)?;
                 stage.health.push((label, port));
             }
         }
         stage.write_environment()?;
         Ok(stage)
+    }
+
+    /// As the database's owner, which no program is.
+    fn migrate(&self) -> Result<()> {
+        let mut command = Command::new(programs_dir()?.join("tocsin"));
+        command.arg("migrate").env_clear().env("TOCSIN_DATABASE__URL", self.servers.postgres.url(DATABASE));
+        let output = command.stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
     }
 
     fn environment(&self) -> PathBuf {
@@ -114,15 +125,14 @@ impl Stage {
         {
             text.push_str(&format!("export {name}='{value}'\n"));
         }
-        let programs = std::env::current_exe()?.parent().context("xtask's folder")?.to_owned();
-        text.push_str(&format!("export PATH={}:$PATH\n", programs.display()));
+        text.push_str(&format!("export PATH={}:$PATH\n", programs_dir()?.display()));
         Ok(std::fs::write(self.environment(), text)?)
     }
 
     fn settings(&self, program: &str, health_port: u16) -> Vec<(&'static str, String)> {
         let user = format!("{program}:{program}-development");
         vec![
-            ("TOCSIN_DATABASE__URL", self.servers.postgres.url(DATABASE)),
+            ("TOCSIN_DATABASE__URL", url_for(program, &self.servers.postgres.url(DATABASE))),
             ("TOCSIN_BROKER__URL", format!("amqp://{user}@{}/tocsin", self.servers.rabbitmq.amqp())),
             ("TOCSIN_SQS__QUEUE_URL", self.queue_url.clone()),
             ("TOCSIN_SQS__ENDPOINT_URL", self.servers.ministack.url()),
@@ -172,8 +182,7 @@ impl Stage {
         arguments: &[&str],
         settings: &[(&'static str, String)],
     ) -> Result<()> {
-        let profile_dir = std::env::current_exe()?.parent().context("xtask's folder")?.to_owned();
-        let mut command = Command::new(profile_dir.join(program));
+        let mut command = Command::new(programs_dir()?.join(program));
         command.args(arguments).env_clear().envs(settings.iter().map(|(k, v)| (k, v)));
         let (output, output_end) = std::io::pipe()?;
         command.stdout(output_end.try_clone()?).stderr(output_end).stdin(Stdio::null());
@@ -239,6 +248,11 @@ impl Stage {
         }
         self.servers.stop();
     }
+}
+
+/// Where the programs are: beside this one.
+fn programs_dir() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.parent().context("xtask's folder")?.to_owned())
 }
 
 /// Copies what a program writes to its log, and shows what a person wants to see of it.

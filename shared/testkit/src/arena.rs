@@ -129,7 +129,7 @@ impl Arena {
 
     fn settings(&self, program: &str) -> BTreeMap<String, String> {
         [
-            ("TOCSIN_DATABASE__URL", self.database.url()),
+            ("TOCSIN_DATABASE__URL", self.database.url_for(program).as_str()),
             ("TOCSIN_BROKER__URL", &self.vhost.url(program)),
             ("TOCSIN_SQS__QUEUE_URL", &self.queue.url),
             ("TOCSIN_SQS__ENDPOINT_URL", &self.queue.endpoint),
