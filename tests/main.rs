@@ -18,6 +18,7 @@ mod operation;
 mod operators;
 mod outages;
 mod requests;
+mod rights;
 mod server_failures;
 mod sqs_proxy;
 mod stop_races;
