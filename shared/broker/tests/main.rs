@@ -1,6 +1,8 @@
 //! The sessions on a real RabbitMQ: each test has a fresh vhost with all that rabbitmq/definitions.json declares.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod rights;
+
 use std::time::{Duration, Instant};
 
 use broker::{Broker, Consumer, Error, PublicationOutcome, Publisher};
