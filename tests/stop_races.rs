@@ -79,7 +79,7 @@ async fn a_claim_whose_answer_takes_longer_than_100_ms_is_given_back_without_a_c
     let (_, server) = arena.database.url().split_once('@').unwrap();
     let (server, _) = server.split_once('/').unwrap();
     let relay = Relay::to(server);
-    let url = arena.database.url().replace(server, &relay.address());
+    let url = arena.database.url_for("notifier-phone").replace(server, &relay.address());
     let worker = arena.start_with("notifier-phone", &[], &[("TOCSIN_DATABASE__URL", &url)]).ready().await;
     relay.delay(Duration::from_millis(150));
     let mut checker = Checker::new(&arena);

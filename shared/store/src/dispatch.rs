@@ -72,7 +72,8 @@ pub struct DeadLetter {
 }
 
 // Locked rows are passed over, so that activators share the work. Each channel has its own limit, so that a backlog
-// of one starves no other. `FOR UPDATE` sees the newest state, and the update asks again.
+// of one starves no other. `FOR UPDATE` sees the newest state, and the update asks again. A wake-up counts from now and
+// not from the due time, so that no two publications have the same.
 const CLAIM_DUE: &str = "
 WITH due AS MATERIALIZED (
     SELECT d.* FROM unnest($1::text[]) AS c(channel) CROSS JOIN LATERAL (
@@ -84,7 +85,7 @@ WITH due AS MATERIALIZED (
 ), published AS (
     UPDATE notification n SET
         state = CASE WHEN n.state = 'scheduled' THEN 'queued' ELSE n.state END,
-        wake_at = greatest(n.due_at, tocsin_now()) + interval '60 seconds',
+        wake_at = tocsin_now() + $3 * interval '1 microsecond' + interval '60 seconds',
         confirmed_at = NULL,
         reason = NULL
     FROM due WHERE n.id = due.id AND n.state IN ('scheduled', 'queued', 'retrying')

@@ -184,7 +184,7 @@ async fn what_was_confirmed_waits_in_a_backlog_for_as_long_as_there_is_one() {
     let take =
         async |backlogged: &[&str]| store.due_claim(&["phone"], 10, Duration::ZERO, backlogged).await.unwrap().due;
     let published = take(&["phone"]).await.remove(0).publication;
-    database.shift_time("61 seconds").await;
+    database.shift_time("65 seconds").await;
     let again = take(&["phone"]).await;
     assert_eq!(again.len(), 1, "nobody has confirmed it yet");
     store.publications_confirmed(&[published, again[0].publication]).await.unwrap();
