@@ -4,7 +4,7 @@ use domain::{Event, Notification, OnUnknown, Outcome, RetryWay, State, after_att
 
 use crate::{
     pipeline::{Fault, Guard, Pipeline, Step},
-    world::{Activator, Answer, Ask, Breach, Reply, Row, Wake, Worker, World},
+    world::{Activator, Answer, Ask, Breach, Publication, Reply, Row, Wake, Worker, World},
 };
 
 impl Pipeline {
@@ -19,12 +19,7 @@ impl Pipeline {
             }
             Step::BecomeDue(row) => world.rows[row].due = true,
             Step::Wake(row) => world.rows[row].wake = Some(Wake::Now),
-            Step::Take(a, row) => {
-                let wake = self.has(Guard::TakeWakes).then_some(Wake::Later);
-                if change(&mut world.rows[row], Event::Publish, wake) {
-                    world.activators[a] = Activator::Took { row, fence: world.rows[row].fence() };
-                }
-            }
+            Step::Take(a, row) => self.take_row(world, a, row),
             Step::Publish(a) => publish(world, a, true, Reply::Confirmed),
             Step::WriteDown(a) => self.write_down(world, a),
             Step::SeeRunOut(a, row) => world.activators[a] = Activator::SawRunOut { row },
@@ -105,7 +100,7 @@ impl Pipeline {
             Fault::WorkerIsSlow(w) => self.release(world, w, true),
             Fault::AddressIsBusy(w) => self.release(world, w, false),
             Fault::TooOld(row) => {
-                change(&mut world.rows[row], Event::Claim { due: true, expired: true }, None);
+                change(world, row, Event::Claim { due: true, expired: true }, None);
             }
             Fault::NotRouted(a) => {
                 let reply = if self.has(Guard::Mandatory) { Reply::Returned } else { Reply::Dropped };
@@ -117,16 +112,22 @@ impl Pipeline {
                     world.workers[w] = Worker::Done { row };
                 }
             }
-            Fault::MessageLost(row) => world.rows[row].messages -= 1,
+            Fault::MessageLost(row) => {
+                world.rows[row].messages -= 1;
+                world.rows[row].lost = true;
+            }
             Fault::MessageDoubled(row) => world.rows[row].messages += 1,
-            Fault::MessageDies(row) => {
-                let row = &mut world.rows[row];
+            Fault::MessageDies(n) => {
+                let row = &mut world.rows[n];
                 row.messages -= 1;
                 if row.is_waiting() {
-                    row.wake = Some(if row.due { Wake::Now } else { Wake::AtDue });
+                    row.confirmed &= !self.has(Guard::DeathForgetsConfirm);
+                    let wake = if row.due { Wake::Now } else { Wake::AtDue };
+                    world.set_wake(n, Some(wake));
                 }
             }
             Fault::WakesTooEarly(row) => world.rows[row].wake = Some(Wake::Now),
+            Fault::LeftInBacklog(row) => world.set_wake(row, Some(Wake::Confirmed)),
             Fault::Answers(w, answer) => call(world, w, answer),
         }
     }
@@ -148,8 +149,9 @@ impl Pipeline {
                 !is_active
             }
             Ask::Stop => {
-                let unfinished = world.rows.iter_mut().filter(|row| !row.is_finished());
-                unfinished.map(|row| self.stop(row)).count() > 0
+                let is_unfinished = |row: &usize| !world.rows[*row].is_finished();
+                let unfinished: Vec<_> = (0..world.rows.len()).filter(is_unfinished).collect();
+                unfinished.iter().map(|row| self.stop(world, *row)).count() > 0
             }
         };
         if again && took_effect {
@@ -157,58 +159,80 @@ impl Pipeline {
         }
     }
 
-    fn stop(&self, row: &mut Row) {
+    fn stop(&self, world: &mut World, n: usize) {
+        let row = &mut world.rows[n];
         row.stopped = true;
         let guard = if row.state() == State::Sending { Guard::StopMarksSending } else { Guard::StopCancels };
         if self.has(guard) {
             let wake = row.wake;
-            change(row, Event::Stop, wake);
+            change(world, n, Event::Stop, wake);
         }
     }
 
-    fn write_down(&self, world: &mut World, a: usize) {
-        let Activator::Published { row, fence, reply } = std::mem::replace(&mut world.activators[a], Activator::Idle)
-        else {
+    fn take_row(&self, world: &mut World, a: usize, n: usize) {
+        let wake = self.has(Guard::TakeWakes).then_some(Wake::Later);
+        if !change(world, n, Event::Publish, wake) {
             return;
-        };
-        let row = &mut world.rows[row];
-        if !row.is_waiting() || (row.fence() != fence && self.has(Guard::MarkAsksFence)) {
+        }
+        let row = &mut world.rows[n];
+        row.confirmed &= !self.has(Guard::TakeForgetsConfirm);
+        row.lost = false;
+        let (fence, due) = (row.fence(), row.due);
+        if !due && !self.has(Guard::TakesWakeApart) {
+            // A wake-up that is counted from when it is due is the same for all that are taken before that.
+            world.publications(n).filter(|p| p.fence == fence).for_each(|p| p.wake_stands = true);
+        }
+        world.activators[a] = Activator::Took(Publication { row: n, fence, wake_stands: true });
+    }
+
+    fn write_down(&self, world: &mut World, a: usize) {
+        let activator = std::mem::replace(&mut world.activators[a], Activator::Idle);
+        let Activator::Published(Publication { row: n, fence, wake_stands }, reply) = activator else { return };
+        let row = &mut world.rows[n];
+        let outdated =
+            row.fence() != fence && self.has(Guard::MarkAsksFence) || !wake_stands && self.has(Guard::MarkAsksWake);
+        if outdated || !row.is_waiting() {
             return;
         }
         match reply {
-            Reply::Confirmed | Reply::Dropped => row.wake = Some(Wake::Confirmed),
-            Reply::None => row.wake = Some(Wake::Now),
+            Reply::Confirmed | Reply::Dropped => {
+                row.confirmed = true;
+                world.set_wake(n, Some(Wake::Confirmed));
+            }
+            Reply::None => world.set_wake(n, Some(Wake::Now)),
             Reply::Returned => {
-                change(row, Event::PublishReturned, Some(Wake::Later));
+                change(world, n, Event::PublishReturned, Some(Wake::Later));
             }
         }
-        if matches!(reply, Reply::Returned | Reply::Dropped) && row.state() == State::Queued {
+        if matches!(reply, Reply::Returned | Reply::Dropped) && world.rows[n].state() == State::Queued {
             world.breach(Breach::LooksPublished);
         }
     }
 
     fn expire(&self, world: &mut World, a: usize) {
-        let Activator::SawRunOut { row } = std::mem::replace(&mut world.activators[a], Activator::Idle) else { return };
-        let row = &mut world.rows[row];
+        let activator = std::mem::replace(&mut world.activators[a], Activator::Idle);
+        let Activator::SawRunOut { row: n } = activator else { return };
+        let row = &mut world.rows[n];
         let fence = row.fence();
         let on_unknown = row.notification.on_unknown;
         if !self.has(Guard::UnknownFails) {
             row.notification.on_unknown = OnUnknown::Retry;
         }
         let has_run_out = row.wake == Some(Wake::Now) || !self.has(Guard::ExpireAsksTime);
-        if has_run_out && change(row, Event::ClaimExpired, Some(Wake::Now)) {
-            row.unknown.add(fence);
+        if has_run_out && change(world, n, Event::ClaimExpired, Some(Wake::Now)) {
+            world.rows[n].unknown.add(fence);
         }
-        row.notification.on_unknown = on_unknown;
+        world.rows[n].notification.on_unknown = on_unknown;
     }
 
-    fn claim(&self, world: &mut World, w: usize, row: usize) {
-        let (n, row) = (row, &mut world.rows[row]);
-        let Some(claimed) = self.claimed(row) else { return };
+    fn claim(&self, world: &mut World, w: usize, n: usize) {
+        let Some(claimed) = self.claimed(&world.rows[n]) else { return };
+        world.set_wake(n, self.has(Guard::ClaimWakes).then_some(Wake::Later));
+        let row = &mut world.rows[n];
         row.notification = claimed;
-        row.wake = self.has(Guard::ClaimWakes).then_some(Wake::Later);
         row.messages -= 1;
-        row.routed = false;
+        (row.routed, row.lost) = (false, false);
+        row.confirmed &= !self.has(Guard::ClaimForgetsConfirm);
         let (due, stopped) = (row.due, row.stopped);
         world.workers[w] = Worker::Claimed { row: n, fence: row.fence(), frozen: false };
         if !due {
@@ -221,8 +245,7 @@ impl Pipeline {
 
     fn record(&self, world: &mut World, w: usize) {
         let Worker::Called { row: n, fence, outcome: answer, .. } = world.workers[w] else { return };
-        let row = &mut world.rows[n];
-        let before = row.notification;
+        let before = world.rows[n].notification;
         let lost = before.state != State::Sending || before.fence != fence;
         let shown = if self.has(Guard::RecordAsksFence) { fence } else { before.fence };
         let (event, way) = record_of(&before, shown, answer);
@@ -230,9 +253,10 @@ impl Pipeline {
             Some(RetryWay::Tier(_)) => Wake::Later,
             Some(RetryWay::Clock(_)) | None => Wake::AtDue,
         };
-        let changed = change(row, event, self.has(Guard::RecordWakes).then_some(wake));
+        let changed = change(world, n, event, self.has(Guard::RecordWakes).then_some(wake));
         world.workers[w] = Worker::Done { row: n };
         if changed {
+            let row = &mut world.rows[n];
             row.answered.add(fence);
             if row.state() == State::Retrying {
                 row.due = false;
@@ -256,7 +280,8 @@ impl Pipeline {
         let lost = row.state() != State::Sending || row.fence() != fence;
         let shown = if self.has(Guard::ReleaseAsksFence) { fence } else { row.fence() };
         let wake = if keep_message { Wake::Later } else { Wake::AtDue };
-        if change(row, Event::Release { fence: shown }, Some(wake)) {
+        if change(world, n, Event::Release { fence: shown }, Some(wake)) {
+            let row = &mut world.rows[n];
             row.given_back.add(fence);
             row.due = keep_message;
             if lost {
@@ -283,19 +308,20 @@ impl Pipeline {
 }
 
 /// Lets something happen to a row. True if it changed; then it wakes as said, and never once it is finished.
-fn change(row: &mut Row, event: Event, wake: Option<Wake>) -> bool {
-    let Some(after) = transition(&row.notification, &event) else { return false };
-    row.notification = after;
-    row.wake = wake.filter(|_| !row.is_finished());
+fn change(world: &mut World, n: usize, event: Event, wake: Option<Wake>) -> bool {
+    let Some(after) = transition(&world.rows[n].notification, &event) else { return false };
+    world.rows[n].notification = after;
+    world.set_wake(n, wake.filter(|_| !after.state.is_final()));
     true
 }
 
 fn publish(world: &mut World, a: usize, routed: bool, reply: Reply) {
-    if let Activator::Took { row, fence } = world.activators[a] {
-        world.activators[a] = Activator::Published { row, fence, reply };
-        let row = &mut world.rows[row];
+    if let Activator::Took(publication) = world.activators[a] {
+        world.activators[a] = Activator::Published(publication, reply);
+        let row = &mut world.rows[publication.row];
         row.messages += u8::from(routed);
-        row.routed |= routed && row.fence() == fence;
+        row.routed |= routed && row.fence() == publication.fence;
+        row.lost &= !routed;
     }
 }
 

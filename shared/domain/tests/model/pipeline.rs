@@ -14,8 +14,8 @@ pub(crate) struct Pipeline {
     pub(crate) faults: u8,
     pub(crate) max_attempts: u16,
     pub(crate) on_unknown: OnUnknown,
-    /// A guard that is switched off, to see what it is for.
-    pub(crate) without: Option<Guard>,
+    /// Guards that are switched off, to see what they are for.
+    pub(crate) without: &'static [Guard],
 }
 
 /// What keeps the invariants, one by one.
@@ -45,6 +45,16 @@ pub(crate) enum Guard {
     Mandatory,
     /// What the broker said is written down only under the same fence.
     MarkAsksFence,
+    /// What the broker said is written down only while the row has the wake-up that this publication's take gave it.
+    MarkAsksWake,
+    /// No two takes give a row the same wake-up.
+    TakesWakeApart,
+    /// What an activator takes does not count as confirmed until its new message is.
+    TakeForgetsConfirm,
+    /// What a worker claims does not count as confirmed any more.
+    ClaimForgetsConfirm,
+    /// What had a message that died does not count as confirmed any more.
+    DeathForgetsConfirm,
     /// Who ends a claim asks whether it has run out.
     ExpireAsksTime,
     /// With on-unknown = fail, the end of a claim is the end of its notification.
@@ -105,6 +115,8 @@ pub(crate) enum Fault {
     MessageDies(usize),
     /// A row wakes while its message is still on its way.
     WakesTooEarly(usize),
+    /// What was confirmed wakes while messages of others wait, and is left to them for an hour more.
+    LeftInBacklog(usize),
     /// An answer that costs no attempt.
     Answers(usize, Answer),
 }
@@ -144,7 +156,7 @@ const ANSWERS: [Answer; 6] = [
 
 impl Pipeline {
     pub(crate) fn has(&self, guard: Guard) -> bool {
-        self.without != Some(guard)
+        !self.without.contains(&guard)
     }
 
     /// Whether nothing more happens by itself, without a fault, if nobody sends another request.
@@ -169,7 +181,7 @@ impl Pipeline {
             if can_wake(row) && !is_on_its_way(world, n) {
                 steps.push(Step::Wake(n));
             }
-            if row.messages > 0 && self.claimed(row).is_none() {
+            if row.messages > 0 && self.claimed(row).is_none() && !is_held(row) {
                 steps.push(Step::Discard(n));
             }
         }
@@ -177,8 +189,8 @@ impl Pipeline {
             match activator {
                 Activator::Idle if a > 0 && world.activators[a - 1] == Activator::Idle => {}
                 Activator::Idle => self.steps_of_idle_activator(world, a, steps),
-                Activator::Took { .. } => steps.push(Step::Publish(a)),
-                Activator::Published { .. } => steps.push(Step::WriteDown(a)),
+                Activator::Took(_) => steps.push(Step::Publish(a)),
+                Activator::Published(..) => steps.push(Step::WriteDown(a)),
                 Activator::SawRunOut { .. } => steps.push(Step::Expire(a)),
             }
         }
@@ -235,7 +247,7 @@ impl Pipeline {
             if *activator != Activator::Idle {
                 faults.push(Fault::ActivatorDies(a));
             }
-            if let Activator::Took { .. } = activator {
+            if let Activator::Took(_) = activator {
                 let confirm_lost = [Fault::ConfirmLost(a, false), Fault::ConfirmLost(a, true)];
                 faults.push(Fault::NotRouted(a));
                 faults.extend(confirm_lost);
@@ -266,9 +278,18 @@ impl Pipeline {
             if can_wake(row) && row.is_waiting() && is_on_its_way(world, n) {
                 faults.push(Fault::WakesTooEarly(n));
             }
+            if row.confirmed && row.is_waiting() && matches!(row.wake, Some(Wake::Now | Wake::AtDue)) {
+                faults.push(Fault::LeftInBacklog(n));
+            }
         }
         steps.extend(faults.into_iter().map(Step::Fault));
     }
+}
+
+/// Whether a worker keeps its message until it is due. What an activator publishes ahead is due within a second; what
+/// comes otherwise may be far too early.
+fn is_held(row: &Row) -> bool {
+    row.is_waiting() && !row.due && row.routed
 }
 
 /// Whether time alone brings the row's `wake_at`.
@@ -288,8 +309,7 @@ fn is_on_its_way(world: &World, n: usize) -> bool {
         State::Scheduled => return false,
         _ => {}
     }
-    let publishes =
-        |a: &Activator| matches!(a, Activator::Took { row, .. } | Activator::Published { row, .. } if *row == n);
+    let publishes = |a: &Activator| matches!(a, Activator::Took(p) | Activator::Published(p, _) if p.row == n);
     row.messages > 0
         || world.activators.iter().any(publishes)
         || world.workers.iter().any(|w| matches!(w, Worker::Retrying { row } if *row == n))

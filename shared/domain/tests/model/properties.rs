@@ -8,6 +8,7 @@ use crate::{
 
 pub(crate) const I2: &str = "I2 whatever comes to rest is finished";
 pub(crate) const I2_WAKES: &str = "I2 an unfinished row wakes, a finished one never";
+pub(crate) const I2_HOUR: &str = "I2 a wake-up is put off for an hour only while a message of it is somewhere";
 pub(crate) const I2_ADDS_UP: &str = "I2 accepted = delivered + failed + cancelled + pending";
 pub(crate) const I3: &str = "I3 nothing is claimed before it is due";
 pub(crate) const I4: &str = "I4 no claim succeeds after a stop";
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Property<Pipeline>> {
     let mut all = vec![
         Property::<Pipeline>::always(I2, |pipeline, world| is_finished(world) || !pipeline.is_at_rest(world)),
         Property::<Pipeline>::always(I2_WAKES, |_, world| every(world, |row| row.wake.is_none() == row.is_finished())),
+        Property::<Pipeline>::always(I2_HOUR, |_, world| every(world, may_wait_an_hour)),
         Property::<Pipeline>::always(I2_ADDS_UP, |_, world| world.accepted == world.rows.len()),
         Property::<Pipeline>::always(I3, |_, world| !world.breaches.contains(&Breach::ClaimedBeforeDue)),
         Property::<Pipeline>::always(I4, |_, world| !world.breaches.contains(&Breach::ClaimedAfterStop)),
@@ -97,6 +99,11 @@ fn holders(world: &World, n: usize) -> usize {
 /// The claim that is in flight, if there is one.
 fn open(row: &Row) -> Claims {
     if row.state() == State::Sending { Claims::one(row.fence()) } else { Claims::default() }
+}
+
+/// A message that the broker has confirmed and then lost is what only the hour makes up for.
+fn may_wait_an_hour(row: &Row) -> bool {
+    row.wake != Some(Wake::Confirmed) || row.messages > 0 || row.lost
 }
 
 /// Beyond the retries that answers ask for, there is at most one call for each fault that hit one in flight.

@@ -41,6 +41,10 @@ pub(crate) struct Row {
     pub(crate) stopped: bool,
     /// The broker took a publication of the activators under the present fence.
     pub(crate) routed: bool,
+    /// Its `confirmed_at` is set.
+    pub(crate) confirmed: bool,
+    /// The broker has lost a message of it, and nothing was published or claimed since.
+    pub(crate) lost: bool,
     /// The claims under which the provider was called.
     pub(crate) called: Claims,
     /// The claims whose answer was recorded.
@@ -105,16 +109,9 @@ impl Claims {
 pub(crate) enum Activator {
     Idle,
     /// The row is marked as queued, the message not published yet.
-    Took {
-        row: usize,
-        fence: i64,
-    },
+    Took(Publication),
     /// Published; what the broker said is not written down yet.
-    Published {
-        row: usize,
-        fence: i64,
-        reply: Reply,
-    },
+    Published(Publication, Reply),
     /// Has read that the claim has run out, and changed nothing yet.
     SawRunOut {
         row: usize,
@@ -125,10 +122,27 @@ impl Activator {
     /// The row that it is busy with.
     pub(crate) fn row(self) -> Option<usize> {
         match self {
-            Self::Took { row, .. } | Self::Published { row, .. } | Self::SawRunOut { row } => Some(row),
+            Self::Took(publication) | Self::Published(publication, _) => Some(publication.row),
+            Self::SawRunOut { row } => Some(row),
             Self::Idle => None,
         }
     }
+
+    fn publication(&mut self) -> Option<&mut Publication> {
+        match self {
+            Self::Took(publication) | Self::Published(publication, _) => Some(publication),
+            Self::SawRunOut { .. } | Self::Idle => None,
+        }
+    }
+}
+
+/// What an activator shows when it writes down what became of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Publication {
+    pub(crate) row: usize,
+    pub(crate) fence: i64,
+    /// The row still has the `wake_at` that the take gave it. That it has passed makes no difference.
+    pub(crate) wake_stands: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -236,6 +250,17 @@ impl World {
         }
     }
 
+    /// Writes a row's `wake_at`: publications that know another one are outdated.
+    pub(crate) fn set_wake(&mut self, row: usize, wake: Option<Wake>) {
+        self.rows[row].wake = wake;
+        self.publications(row).for_each(|publication| publication.wake_stands = false);
+    }
+
+    /// The publications of a row of which the activators have not written down what became.
+    pub(crate) fn publications(&mut self, row: usize) -> impl Iterator<Item = &mut Publication> {
+        self.activators.iter_mut().filter_map(Activator::publication).filter(move |publication| publication.row == row)
+    }
+
     pub(crate) fn is_deleted(&self, request: usize) -> bool {
         self.deleted & 1 << request != 0
     }
@@ -264,6 +289,8 @@ impl Row {
             messages: 0,
             stopped: false,
             routed: false,
+            confirmed: false,
+            lost: false,
             called: Claims::default(),
             answered: Claims::default(),
             unknown: Claims::default(),
