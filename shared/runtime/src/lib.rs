@@ -28,7 +28,7 @@ pub fn failpoint(point: &'static str, key: impl std::fmt::Display) {
     #[cfg(debug_assertions)]
     failpoint::reached(point, key);
     #[cfg(not(debug_assertions))]
-    drop((point, key));
+    let _ = (point, key);
 }
 
 /// A number from 0 to 1, for spreading waits.
