@@ -4,7 +4,7 @@ use serde_json::json;
 use testkit::{Arena, Queue, wait_for};
 
 use crate::{
-    checker::{Checker, not_ready},
+    checker::{Checker, not_ready, waits_for_a_lock},
     sqs_proxy::SqsProxy,
 };
 
@@ -59,12 +59,7 @@ async fn killed_in_the_middle_of_its_transaction_loses_nothing_and_keeps_the_ord
     testkit::raw("SELECT FROM process FOR UPDATE").execute(&mut *somebody).await.unwrap();
     send_groups(&mut checker);
     let victim = arena.start("bridge").await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                       AND application_name = 'bridge' AND wait_event_type = 'Lock'";
-    wait_for("a statement that waits", Duration::from_secs(20), || async {
-        (arena.database.count(waiting).await > 0).then_some(())
-    })
-    .await;
+    waits_for_a_lock(&arena, "bridge").await;
     victim.kill();
     somebody.rollback().await.unwrap();
     let _bridge = arena.start("bridge").await;

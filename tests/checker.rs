@@ -4,7 +4,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testkit::{Arena, wait_for};
+use testkit::{Arena, Program, wait_for};
 
 /// Sends requests and keeps its own record of them. In the end it compares every single notification with what the
 /// provider got and with what the database says of it.
@@ -176,7 +176,7 @@ impl Verdict {
 }
 
 /// Waits until a program says that it is not ready, and why.
-pub(crate) async fn not_ready(program: &testkit::Program, why: &str) {
+pub(crate) async fn not_ready(program: &Program, why: &str) {
     wait_for(&format!("not ready: {why}"), Duration::from_secs(60), || async {
         let (status, text) = program.get("/health/ready").await;
         (status == 503 && text.contains(why)).then_some(())
@@ -185,9 +185,29 @@ pub(crate) async fn not_ready(program: &testkit::Program, why: &str) {
 }
 
 /// Waits until a program says that it is ready again.
-pub(crate) async fn ready_again(program: &testkit::Program) {
+pub(crate) async fn ready_again(program: &Program) {
     wait_for("ready again", Duration::from_secs(60), || async {
         (program.get("/health/ready").await.0 == 200).then_some(())
+    })
+    .await;
+}
+
+/// Waits until a statement of a program waits for a lock.
+pub(crate) async fn waits_for_a_lock(arena: &Arena, program: &str) {
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = '{program}'
+             AND wait_event_type = 'Lock'"
+    );
+    wait_for("a statement that waits for a lock", Duration::from_secs(30), || async {
+        (arena.database.count(&waiting).await > 0).then_some(())
+    })
+    .await;
+}
+
+/// Waits until a worker has taken so many messages in vain.
+pub(crate) async fn found_nothing_to_do(worker: &Program, messages: u64) {
+    wait_for("messages that came in vain", Duration::from_secs(60), || async {
+        (worker.metric("tocsin_claims_total", "result=\"not_claimable\"").await >= messages).then_some(())
     })
     .await;
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 use testkit::{Arena, Program, wait_for};
 
-use crate::checker::{Checker, Verdict};
+use crate::checker::{Checker, Verdict, found_nothing_to_do, waits_for_a_lock};
 
 /// A claim lasts the call's time limit and half a minute more.
 const AFTER_A_CLAIM: &str = "3 minutes";
@@ -35,13 +35,7 @@ async fn killed_while_its_claim_is_on_the_way_costs_one_call_and_no_more() {
     let mut somebody = arena.database.pool.begin().await.unwrap();
     testkit::raw("SELECT FROM notification FOR UPDATE").execute(&mut *somebody).await.unwrap();
     let victim = arena.start("notifier-phone").await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE application_name = 'notifier-phone' AND wait_event_type = 'Lock'
-                       AND datname = current_database()";
-    wait_for("a claim that waits", Duration::from_secs(20), || async {
-        (arena.database.count(waiting).await > 0).then_some(())
-    })
-    .await;
+    waits_for_a_lock(&arena, "notifier-phone").await;
     victim.kill();
     somebody.rollback().await.unwrap();
     let _worker = arena.start("notifier-phone").await;
@@ -112,12 +106,7 @@ async fn a_message_is_the_brokers_until_its_call_is_recorded() {
     // The record comes to a row that somebody holds.
     let mut somebody = arena.database.pool.begin().await.unwrap();
     testkit::raw("SELECT FROM notification FOR UPDATE").execute(&mut *somebody).await.unwrap();
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                       AND application_name = 'notifier-phone' AND wait_event_type = 'Lock'";
-    wait_for("a record that waits", Duration::from_secs(20), || async {
-        (arena.database.count(waiting).await > 0).then_some(())
-    })
-    .await;
+    waits_for_a_lock(&arena, "notifier-phone").await;
     victim.kill();
     somebody.rollback().await.unwrap();
     let worker = arena.start("notifier-phone").await;
@@ -234,12 +223,4 @@ fn publish_to_queue(arena: &Arena, queue: &str, body: &serde_json::Value) {
         "payload_encoding": "string",
     });
     arena.vhost.ask("POST", "exchanges", "/amq.default/publish", Some(&message));
-}
-
-/// Waits until a worker has taken so many messages in vain.
-async fn found_nothing_to_do(worker: &Program, messages: u64) {
-    wait_for("messages that came in vain", Duration::from_secs(60), || async {
-        (worker.metric("tocsin_claims_total", "result=\"not_claimable\"").await >= messages).then_some(())
-    })
-    .await;
 }

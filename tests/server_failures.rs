@@ -68,11 +68,8 @@ async fn a_backlog_of_500_000_is_not_fed_to_itself() {
     arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 200}]));
     let settings = [("TOCSIN_NOTIFIER__MAX_IN_FLIGHT", "2")];
     let _worker = arena.start_with("notifier-phone", &[], &settings).ready().await;
-    let confirmed = "SELECT count(*) FROM notification WHERE confirmed_at IS NULL AND state = 'queued'";
-    wait_for("the confirms written down", Duration::from_secs(120), || async {
-        (arena.database.count(confirmed).await < 1_000).then_some(())
-    })
-    .await;
+    let unconfirmed = "SELECT count(*) FROM notification WHERE confirmed_at IS NULL AND state = 'queued'";
+    arena.counted(unconfirmed, 0, 120).await;
     let before = published().await;
     for hours in 1..=2 {
         arena.database.shift_time(&format!("{hours} hours 5 minutes")).await;
@@ -80,7 +77,8 @@ async fn a_backlog_of_500_000_is_not_fed_to_itself() {
         arena.counted(looked_at, 0, 120).await;
     }
     let again = published().await - before;
-    assert!(again < 1_000, "{again} of {backlog} were published again");
+    // A few that the worker had to give back.
+    assert!(again < 100, "{again} of {backlog} were published again");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::json;
 use testkit::{Arena, Relay, Signal};
 
-use crate::checker::{Checker, Verdict};
+use crate::checker::{Checker, Verdict, found_nothing_to_do};
 
 /// What a call may take from its beginning until the provider has read it, on a busy machine.
 const ON_ITS_WAY: i64 = 5_000_000;
@@ -114,8 +114,5 @@ async fn a_worker_frozen_right_before_its_calls_makes_no_more_than_those_after_a
     let verdict = checker.settled(30).await;
     assert!(verdict.calls <= 2, "as many as it has slots: {verdict:?}");
     assert_eq!((verdict.extra_calls, verdict.unknown, verdict.failed), (0, 0, 0), "{verdict:?}");
-    testkit::wait_for("the rest of the messages, in vain", Duration::from_secs(20), || async {
-        (worker.metric("tocsin_claims_total", "result=\"not_claimable\"").await >= 18).then_some(())
-    })
-    .await;
+    found_nothing_to_do(&worker, 18).await;
 }
