@@ -29,6 +29,21 @@ pub(crate) fn run(nextest: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Builds the programs, and lets chaos judge them.
+pub(crate) fn chaos(arguments: &chaos::Arguments) -> Result<()> {
+    install_missing(|what| eprintln!("{what}"))?;
+    Python::prepare(Tool::Emulator)?;
+    let build = ["build", "--workspace", "--bins", "--quiet"];
+    if !Command::new(env!("CARGO")).args(build).current_dir(workspace()).status()?.success() {
+        bail!("the build failed");
+    }
+    let interrupt = Interrupt::catch()?;
+    match chaos::run(arguments, &mut |time| interrupt.pause(time))? {
+        true => Ok(()),
+        false => bail!("chaos has found something: see above"),
+    }
+}
+
 /// Only the servers, for running single tests by hand.
 pub(crate) fn servers() -> Result<()> {
     install_missing(|what| println!("{what}"))?;

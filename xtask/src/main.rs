@@ -31,6 +31,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         nextest: Vec<String>,
     },
+    /// Let everything fail under load as a seed says, and account for every notification
+    Chaos(chaos::Arguments),
     /// Take away one guard after the other, in a copy of the sources, and see that tests turn red
     Sabotage {
         /// Which guards; all, if none is named
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => stage::run(&arguments, demo::play),
         Task::Up(arguments) => stage::run(&arguments, |_, _| Ok(())),
         Task::Test { nextest } => checks::run(&nextest),
+        Task::Chaos(arguments) => checks::chaos(&arguments),
         Task::Sabotage { guards } => sabotage::run(&guards),
         Task::Servers => checks::servers(),
     };

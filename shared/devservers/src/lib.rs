@@ -6,6 +6,7 @@ mod packages;
 mod postgres;
 mod process;
 mod rabbitmq;
+mod relay;
 
 use std::{
     fs,
@@ -21,6 +22,7 @@ pub use packages::{Python, Tool, install_missing, libfaketime};
 pub use postgres::{Postgres, SmallDisk, url_for};
 pub use process::{Process, Workplace, free_port};
 pub use rabbitmq::{RabbitMq, management};
+pub use relay::Relay;
 pub use rustix::process::Signal;
 
 /// The root of the workspace.

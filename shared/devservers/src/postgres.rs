@@ -58,7 +58,7 @@ impl Postgres {
         process.as_ref().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
-    /// Starts it again after [`Self::stop`] or [`Self::stop_immediately`], on the same port.
+    /// Starts it again after it was stopped or killed, on the same port.
     pub fn run(&self, workplace: &Workplace) -> Result<()> {
         let data = self.dir.join("data");
         // No other server can run here: the workplace is locked, and its leftovers are gone.
@@ -117,6 +117,11 @@ impl Postgres {
         format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// Its `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Makes a database unless it is there.
     pub fn create_database(&self, name: &str) -> Result<()> {
         let exists = self.ask("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"))?;
@@ -145,6 +150,14 @@ impl Postgres {
     /// Stops it as a crash would: no checkpoint, recovery at the next start.
     pub fn stop_immediately(&self) {
         self.end(Signal::QUIT);
+    }
+
+    /// Kills it and all its sessions, as when the machine dies and its disk does not.
+    pub fn kill(&self) -> Result<()> {
+        match self.process.lock().expect("nobody panics while holding this lock").take() {
+            Some(process) => process.kill_with_children(),
+            None => Ok(()),
+        }
     }
 
     fn end(&self, signal: Signal) {

@@ -118,6 +118,17 @@ impl Process {
         Ok(status)
     }
 
+    /// Ends the process and its children at once, those too that lead a process group of their own.
+    pub(crate) fn kill_with_children(&self) -> Result<()> {
+        // Stopped, it can't start another one meanwhile.
+        self.signal(Signal::STOP)?;
+        let children = children(self.pid)?;
+        self.kill()?;
+        children.iter().filter_map(|pid| Pid::from_raw(*pid)).for_each(kill_group);
+        wait_until(Duration::from_secs(20), || children.iter().all(|pid| start_time(*pid).is_none()))
+            .context("the children of a killed process")
+    }
+
     /// Its end, if it has ended.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         let status = self.child.lock().expect("nobody panics while holding this lock").try_wait()?;
@@ -161,6 +172,19 @@ impl Drop for Process {
 /// Kills a process group; that it is gone already is as good.
 fn kill_group(leader: Pid) {
     kill_process_group(leader, Signal::KILL).unwrap_or_default();
+}
+
+fn children(parent: i32) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        if fields.nth(1).and_then(|field| field.parse::<i32>().ok()) == Some(parent) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 /// When a live process started, in clock ticks since boot: with its id it is unique. None for a zombie.

@@ -1,9 +1,10 @@
 use std::{
     fs::{self, File},
+    net::TcpStream,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread::sleep,
     time::Duration,
 };
@@ -18,6 +19,9 @@ const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
+/// The nodes of a cluster.
+const CLUSTER: [&str; 3] = ["tocsin1", "tocsin2", "tocsin3"];
+
 /// The administrator of a private broker. Installations have none: definitions.json declares none.
 const ADMIN: &str = "admin";
 /// Of the password `admin-development`.
@@ -26,17 +30,20 @@ const ADMIN_HASH: &str = "WhfAntfZMUqdL1Yra8qOlEp+87etjrtVC/NZW2Ivv9ZrlAWE";
 /// A private RabbitMQ with its management plugin, listening on 127.0.0.1 only.
 pub struct RabbitMq {
     dir: PathBuf,
+    node: String,
     amqp_port: u16,
     management_port: u16,
     distribution_port: u16,
     epmd_port: u16,
+    /// The port mapper of a cluster, which outlives each of its nodes. A single node starts one of its own.
+    cluster_epmd: Option<Arc<Process>>,
     processes: Mutex<Option<Processes>>,
 }
 
 struct Processes {
     server: Process,
     /// Ended by being dropped, after the server.
-    _epmd: Process,
+    _epmd: Option<Process>,
 }
 
 impl RabbitMq {
@@ -44,21 +51,17 @@ impl RabbitMq {
     pub fn start(workplace: &Workplace) -> Result<Self> {
         let dir = workplace.dir().join("rabbitmq");
         fs::create_dir_all(dir.join("home"))?;
-        let rabbitmq = Self {
-            dir,
-            amqp_port: free_port()?,
-            management_port: free_port()?,
-            distribution_port: free_port()?,
-            epmd_port: free_port()?,
-            processes: Mutex::new(None),
-        };
+        let rabbitmq = Self::new(dir, "tocsin@localhost".to_owned(), free_port()?, None)?;
         let definitions = definitions()?;
         let imported = rabbitmq.dir.join("definitions.json");
         let is_new = !imported.exists();
         if is_new {
             fs::write(&imported, &definitions)?;
         }
-        rabbitmq.write_files(is_new.then_some(&imported))?;
+        write_cookie(&rabbitmq.dir.join("home"))?;
+        let load = is_new.then(|| format!("load_definitions = {}\n", imported.display()));
+        // Only at the first start: a later one would hang on queues that have no leader yet.
+        rabbitmq.write_configuration(&load.unwrap_or_default())?;
         rabbitmq.run(workplace)?;
         if !is_new && fs::read_to_string(&imported)? != definitions {
             // Right after its start the broker has no leaders for its queues, and would hang on this for 30 s.
@@ -69,13 +72,66 @@ impl RabbitMq {
         Ok(rabbitmq)
     }
 
+    /// Starts three nodes as one cluster, each with a copy of every queue.
+    pub fn start_cluster(workplace: &Workplace) -> Result<Vec<Self>> {
+        let dir = workplace.dir().join("rabbitmq");
+        fs::create_dir_all(dir.join("home"))?;
+        write_cookie(&dir.join("home"))?;
+        let epmd_port = free_port()?;
+        let epmd = Arc::new(start_epmd(workplace, epmd_port, &dir.join("epmd.log"))?);
+        let names = CLUSTER.map(|name| format!("{name}@localhost"));
+        let node = |name: &String| {
+            let node_dir = dir.join(name.trim_end_matches("@localhost"));
+            fs::create_dir_all(&node_dir)?;
+            std::os::unix::fs::symlink(dir.join("home"), node_dir.join("home"))?;
+            Self::new(node_dir, name.clone(), epmd_port, Some(Arc::clone(&epmd)))
+        };
+        let nodes = names.iter().map(node).collect::<Result<Vec<_>>>()?;
+        let mut peers = "cluster_formation.peer_discovery_backend = classic_config\n\
+                         cluster_partition_handling = pause_minority\n"
+            .to_owned();
+        for (n, name) in (1..).zip(&names) {
+            peers.push_str(&format!("cluster_formation.classic_config.nodes.{n} = {name}\n"));
+        }
+        // One after the other, as nodes that start at once may each form a cluster of their own.
+        for node in &nodes {
+            node.write_configuration(&peers)?;
+            node.run(workplace)?;
+        }
+        nodes[0].control(&["await_online_nodes", "3"])?;
+        // A queue gets its copies on the nodes that are there when it is declared, so only now.
+        let definitions_path = dir.join("definitions.json");
+        fs::write(&definitions_path, definitions()?)?;
+        nodes[0].control(&["import_definitions", &definitions_path.display().to_string()])?;
+        Ok(nodes)
+    }
+
+    fn new(dir: PathBuf, node: String, epmd_port: u16, cluster_epmd: Option<Arc<Process>>) -> Result<Self> {
+        Ok(Self {
+            dir,
+            node,
+            amqp_port: free_port()?,
+            management_port: free_port()?,
+            distribution_port: free_port()?,
+            epmd_port,
+            cluster_epmd,
+            processes: Mutex::new(None),
+        })
+    }
+
+    /// Its name in the cluster.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Starts it again after [`Self::kill`] or [`Self::stop`], on the same ports.
     pub fn run(&self, workplace: &Workplace) -> Result<()> {
         let log_path = self.dir.join("output.log");
         let log = File::options().create(true).append(true).open(&log_path)?;
-        let mut epmd = Command::new("epmd");
-        epmd.args(["-port", &self.epmd_port.to_string(), "-address", "127.0.0.1"]);
-        let epmd = workplace.spawn("epmd", epmd.stdout(log.try_clone()?).stderr(log.try_clone()?))?;
+        let epmd = match &self.cluster_epmd {
+            Some(_) => None,
+            None => Some(start_epmd(workplace, self.epmd_port, &log_path)?),
+        };
         let mut server = Command::new(SERVER);
         server
             .env_clear()
@@ -84,7 +140,7 @@ impl RabbitMq {
             .env("HOME", self.dir.join("home"))
             .env("RABBITMQ_ALLOW_INPUT", "1")
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
-            .env("RABBITMQ_NODENAME", "tocsin@localhost")
+            .env("RABBITMQ_NODENAME", &self.node)
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.amqp_port.to_string())
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
@@ -101,25 +157,21 @@ impl RabbitMq {
             .stderr(log);
         let server = workplace.spawn("rabbitmq", &mut server)?;
         let ready = format!("health/checks/port-listener/{}", self.amqp_port);
-        wait_until_ready(&server, &log_path, Duration::from_secs(180), || self.get(&ready).is_ok())?;
+        // A new cluster has no administrator to ask with until the definitions are imported.
+        wait_until_ready(&server, &log_path, Duration::from_secs(180), || match self.cluster_epmd {
+            Some(_) => TcpStream::connect(("127.0.0.1", self.amqp_port)).is_ok(),
+            None => self.get(&ready).is_ok(),
+        })?;
         let processes = Processes { server, _epmd: epmd };
         *self.processes.lock().expect("nobody panics while holding this lock") = Some(processes);
         Ok(())
     }
 
-    fn write_files(&self, definitions: Option<&PathBuf>) -> Result<()> {
-        let cookie = self.dir.join("home/.erlang.cookie");
-        if !cookie.exists() {
-            let random = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-            fs::write(&cookie, random.trim().replace('-', "").to_uppercase())?;
-            fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
-        }
-        // Only at the first start: a later one would hang on queues that have no leader yet.
-        let load = definitions.map(|path| format!("load_definitions = {}\n", path.display())).unwrap_or_default();
+    fn write_configuration(&self, further: &str) -> Result<()> {
         let conf = format!(
             "listeners.tcp.local = 127.0.0.1:{}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {}\n\
              collect_statistics_interval = 1000\ndisk_free_limit.absolute = 50MB\n\
-             vm_memory_high_watermark.absolute = 1GB\nlog.file.level = warning\nlog.console = false\n{load}",
+             vm_memory_high_watermark.absolute = 1GB\nlog.file.level = warning\nlog.console = false\n{further}",
             self.amqp_port, self.management_port
         );
         Ok(fs::write(self.dir.join("rabbitmq.conf"), conf)?)
@@ -158,7 +210,7 @@ impl RabbitMq {
             .env("LANG", "C.UTF-8")
             .env("HOME", self.dir.join("home"))
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
-            .env("RABBITMQ_NODENAME", "tocsin@localhost")
+            .env("RABBITMQ_NODENAME", &self.node)
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .args(arguments)
             .stdin(Stdio::null())
@@ -177,6 +229,25 @@ impl RabbitMq {
         let body = serde_json::from_str(definitions)?;
         management(&self.management_url(), "POST", "definitions", Some(&body)).map(drop)
     }
+}
+
+/// The port mapper, by which nodes and rabbitmqctl find each other.
+fn start_epmd(workplace: &Workplace, port: u16, log_path: &Path) -> Result<Process> {
+    let log = File::options().create(true).append(true).open(log_path)?;
+    let mut epmd = Command::new("epmd");
+    epmd.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
+    workplace.spawn("epmd", epmd.stdout(log.try_clone()?).stderr(log))
+}
+
+/// The secret by which the nodes of a cluster, and rabbitmqctl, know each other.
+fn write_cookie(home: &Path) -> Result<()> {
+    let cookie = home.join(".erlang.cookie");
+    if !cookie.exists() {
+        let random = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+        fs::write(&cookie, random.trim().replace('-', "").to_uppercase())?;
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
+    }
+    Ok(())
 }
 
 /// Asks a private broker's management API, as its administrator.

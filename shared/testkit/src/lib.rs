@@ -6,7 +6,6 @@
 mod arena;
 mod database;
 mod program;
-mod relay;
 mod simulator;
 mod sqs;
 mod vhost;
@@ -18,9 +17,8 @@ use std::{
 
 pub use arena::Arena;
 pub use database::Database;
-pub use devservers::Signal;
+pub use devservers::{Relay, Signal};
 pub use program::{Program, binary};
-pub use relay::Relay;
 pub use simulator::{Simulator, WEBHOOK_SECRET};
 pub use sqs::Queue;
 pub use vhost::Vhost;

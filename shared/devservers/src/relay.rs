@@ -28,16 +28,22 @@ struct State {
 impl Relay {
     /// Passes on to the server at this `host:port`.
     pub fn to(server: &str) -> Self {
+        Self::to_any(&[server.to_owned()])
+    }
+
+    /// Passes each connection on to one of these servers, in turn, leaving out those that are down.
+    pub fn to_any(servers: &[String]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let state = Arc::new(State::default());
-        let (server, shared) = (server.to_owned(), Arc::clone(&state));
+        let (mut servers, shared) = (servers.to_owned(), Arc::clone(&state));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if shared.refuses.load(Ordering::Relaxed) {
                     continue;
                 }
-                if let Ok(server) = TcpStream::connect(&server) {
+                servers.rotate_left(1);
+                if let Some(server) = servers.iter().find_map(|server| TcpStream::connect(server).ok()) {
                     shared.connect(client, server);
                 }
             }
@@ -81,7 +87,15 @@ impl Relay {
 impl State {
     fn connect(self: &Arc<Self>, client: TcpStream, server: TcpStream) {
         let copy = |stream: &TcpStream| stream.try_clone().expect("a socket can be shared");
-        self.open.lock().expect("nobody panics while holding this lock").extend([copy(&client), copy(&server)]);
+        for stream in [&client, &server] {
+            // Words are passed on as they come, not collected. A stream that is broken already has no option to set.
+            stream.set_nodelay(true).unwrap_or_default();
+        }
+        let mut open = self.open.lock().expect("nobody panics while holding this lock");
+        // Those that have been shut down meanwhile have no peer any more.
+        open.retain(|stream| stream.peer_addr().is_ok());
+        open.extend([copy(&client), copy(&server)]);
+        drop(open);
         for (from, to, is_answer) in [(copy(&client), copy(&server), false), (server, client, true)] {
             let state = Arc::clone(self);
             thread::spawn(move || state.pass_on(from, to, is_answer));
