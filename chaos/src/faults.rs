@@ -21,6 +21,9 @@ use crate::{
 /// How long programs may take to be ready again, undisturbed, once a fault has ended.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
+/// A recovery that takes longer is told at once.
+const WORTH_A_WORD: Duration = Duration::from_secs(5);
+
 /// How many faults there are at once at most.
 const AT_ONCE: usize = 3;
 
@@ -149,9 +152,13 @@ impl<'a> Faults<'a> {
                 if self.ending.is_raised() {
                     break;
                 }
-                if let Some((target, index)) = self.take_target(&plan) {
-                    let this = &self;
-                    scope.spawn(move || this.go_through(&plan, &target, index));
+                match self.take_target(&plan) {
+                    Some((target, index)) => {
+                        let this = &self;
+                        scope.spawn(move || this.go_through(&plan, &target, index));
+                    }
+                    // All that it could hit is hit already: later.
+                    None => deck.insert(0, plan.kind),
                 }
             }
         });
@@ -210,6 +217,9 @@ impl<'a> Faults<'a> {
                 None
             }
         };
+        if let Some(recovery) = recovery.filter(|recovery| *recovery > WORTH_A_WORD) {
+            (self.say)(&format!("recovered from {} ({target}) after {:.1} s", plan.kind.name(), recovery.as_secs_f64()));
+        }
         locked(&self.injected).push(Fault { kind: plan.kind, target: target.to_owned(), began, ended, recovery });
         locked(&self.busy).remove(target);
     }
@@ -335,32 +345,36 @@ impl<'a> Faults<'a> {
             Kind::ProviderMisbehaves => false,
             _ => program.label == target,
         };
-        let mended = Instant::now();
         let mut longest = None;
-        for program in self.installation.programs.iter().filter(is_hit) {
-            let mut since = mended;
-            loop {
+        let mut waiting: Vec<_> = self.installation.programs.iter().filter(is_hit).map(|p| (p, Instant::now())).collect();
+        while !waiting.is_empty() {
+            waiting.retain_mut(|(program, since)| {
                 if self.is_disturbed(program, target) {
-                    since = Instant::now();
+                    *since = Instant::now();
                 } else if program.is_ready() {
-                    break;
+                    longest = longest.max(Some(since.elapsed()));
+                    return false;
                 } else if since.elapsed() > RECOVERY_LIMIT {
-                    let why = program.not_ready().or_else(|| program.ended().map(|status| status.to_string()));
-                    locked(&self.problems).push(format!(
-                        "{} is not ready {} s after {} ({target}): {}; its log is {}",
-                        program.label,
-                        RECOVERY_LIMIT.as_secs(),
-                        kind.name(),
-                        why.unwrap_or_default(),
-                        program.log().display()
-                    ));
-                    return None;
+                    self.find_not_recovered(kind, target, program);
+                    return false;
                 }
-                thread::sleep(Duration::from_millis(50));
-            }
-            longest = longest.max(Some(since.elapsed()));
+                true
+            });
+            thread::sleep(Duration::from_millis(50));
         }
         longest
+    }
+
+    fn find_not_recovered(&self, kind: Kind, target: &str, program: &Program) {
+        let why = program.not_ready().or_else(|| program.ended().map(|status| status.to_string()));
+        locked(&self.problems).push(format!(
+            "{} is not ready {} s after {} ({target}): {}; its log is {}",
+            program.label,
+            RECOVERY_LIMIT.as_secs(),
+            kind.name(),
+            why.unwrap_or_default(),
+            program.log().display()
+        ));
     }
 
     /// Whether another fault that is not mended keeps a program from being ready.

@@ -74,6 +74,21 @@ pub struct Arguments {
     pub folder: PathBuf,
 }
 
+impl Arguments {
+    /// The run that is a part of `cargo xtask test`: short, always the same, with every kind of fault.
+    pub fn short() -> Self {
+        Self {
+            minutes: 0.6,
+            seed: Some(1),
+            rate: 6.0,
+            fault_every: 2.0,
+            cluster: false,
+            json: false,
+            folder: PathBuf::from(".dev/chaos"),
+        }
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 10_000.0);
     number.ok_or_else(|| "must be a number above 0".to_owned())

@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -38,6 +39,16 @@ pub(crate) enum Asks {
     Stop,
     /// Something that can't be carried out, for this reason.
     Nonsense(&'static str),
+}
+
+impl fmt::Display for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(wanted) => write!(f, "a start with {} notifications", wanted.len()),
+            Self::Stop => f.write_str("a stop"),
+            Self::Nonsense(what) => write!(f, "a bad request: {what}"),
+        }
+    }
 }
 
 /// A notification that was asked for.

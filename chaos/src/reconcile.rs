@@ -106,7 +106,7 @@ impl<'a> Court<'a> {
                     if let Asks::Start(wanted) = &one.asks {
                         self.verdict.tally.lost += wanted.len();
                     }
-                    self.find(format!("LOST: request {} of {}: {:?}", one.message_id, one.process, one.asks));
+                    self.find(format!("LOST: request {} of {}, {}", one.message_id, one.process, one.asks));
                 }
                 _ => self.find(format!("APPLIED {} TIMES: request {} of {}", rows.len(), one.message_id, one.process)),
             }
@@ -125,7 +125,7 @@ impl<'a> Court<'a> {
         }
         if is_nonsense != (row.outcome == "rejected") || (row.outcome != "accepted" && row.reasons == 0) {
             self.find(format!(
-                "request {} of {} was {} for {} reasons: {:?}",
+                "request {} of {} was {} with {} reasons: {}",
                 row.id, sent.process, row.outcome, row.reasons, sent.asks
             ));
         }
@@ -199,7 +199,7 @@ impl<'a> Court<'a> {
         if ignored_start == wrong.is_none() {
             let because = wrong.map(story).unwrap_or_default();
             self.find(format!(
-                "WRONGLY {}: request {} of {process}, {:?}, committed at {at}\n{because}",
+                "WRONGLY {}: request {} of {process}, {}, committed at {at}\n{because}",
                 row.outcome.to_uppercase(),
                 row.id,
                 sent.asks
@@ -323,17 +323,18 @@ impl Case<'_> {
 fn unexplained(case: &Case<'_>, told: &Notification) -> Option<&'static str> {
     let costly = case.count("temporary") + case.count("unknown");
     let refused = |arrival: &Arrival| matches!(arrival.status, Some(400..=499 | 550)) && arrival.status != Some(429);
+    let may_fail = case.arrivals.iter().any(refused)
+        || (case.wanted.on_unknown_fail && case.count("unknown") > 0)
+        || costly >= case.wanted.max_attempts;
     match told.state.as_str() {
         "cancelled" if case.stopped.is_none() => Some("CANCELLED WITHOUT A STOP"),
-        "failed" => {
-            let may_fail = case.arrivals.iter().any(refused)
-                || (case.wanted.on_unknown_fail && case.count("unknown") > 0)
-                || costly >= case.wanted.max_attempts;
-            (!may_fail).then_some("FAILED TOO SOON")
-        }
-        _ if case.attempts.len() > case.wanted.max_attempts + case.count("rate_limited") + case.count("channel_down") => {
+        "failed" if !may_fail => Some("FAILED TOO SOON"),
+        _ if costly + case.count("delivered") + case.count("permanent") > case.wanted.max_attempts => {
             Some("MORE ATTEMPTS THAN IT WANTED")
         }
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,9 @@
-use std::{fs, process::Command, time::Instant};
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use devservers::{Addresses, Python, Servers, Tool, Workplace, install_missing, workspace};
@@ -25,6 +30,15 @@ pub(crate) fn run(nextest: &[String]) -> Result<()> {
     })?;
     println!("── secrets in logs");
     leaks::search(&workspace().join(".dev/test/arenas"))?;
+    if nextest.is_empty() {
+        println!("── chaos");
+        let arguments = chaos::Arguments::short();
+        judge(&arguments, &mut |time| {
+            thread::sleep(time);
+            Ok(())
+        })?;
+        leaks::search(&workspace().join(arguments.folder))?;
+    }
     println!("all is well, after {} s", begin.elapsed().as_secs());
     Ok(())
 }
@@ -38,7 +52,11 @@ pub(crate) fn chaos(arguments: &chaos::Arguments) -> Result<()> {
         bail!("the build failed");
     }
     let interrupt = Interrupt::catch()?;
-    match chaos::run(arguments, &mut |time| interrupt.pause(time))? {
+    judge(arguments, &mut |time| interrupt.pause(time))
+}
+
+fn judge(arguments: &chaos::Arguments, pause: &mut dyn FnMut(Duration) -> Result<()>) -> Result<()> {
+    match chaos::run(arguments, pause)? {
         true => Ok(()),
         false => bail!("chaos has found something: see above"),
     }

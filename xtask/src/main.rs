@@ -33,10 +33,14 @@ enum Task {
     },
     /// Let everything fail under load as a seed says, and account for every notification
     Chaos(chaos::Arguments),
-    /// Take away one guard after the other, in a copy of the sources, and see that tests turn red
+    /// Take away one guard after the other, in a copy of the sources, and see that tests or chaos find it
     Sabotage {
         /// Which guards; all, if none is named
         guards: Vec<String>,
+
+        /// Ask chaos in any case, not only where every test stays green
+        #[arg(long)]
+        chaos: bool,
     },
     /// Start the servers that tests need, until Ctrl-C, so that tests can be run without xtask
     Servers,
@@ -75,7 +79,7 @@ fn main() -> ExitCode {
         Task::Up(arguments) => stage::run(&arguments, |_, _| Ok(())),
         Task::Test { nextest } => checks::run(&nextest),
         Task::Chaos(arguments) => checks::chaos(&arguments),
-        Task::Sabotage { guards } => sabotage::run(&guards),
+        Task::Sabotage { guards, chaos } => sabotage::run(&guards, chaos),
         Task::Servers => checks::servers(),
     };
     match done {

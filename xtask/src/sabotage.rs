@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use devservers::{Addresses, Python, Tool, workspace};
+use serde_json::Value;
 
 use crate::checks::with_servers;
 
@@ -110,8 +111,9 @@ const SABOTAGES: &[Sabotage] = &[
     },
 ];
 
-/// Takes one guard away after the other, in a copy of the sources, and sees that tests turn red.
-pub(crate) fn run(names: &[String]) -> Result<()> {
+/// Takes one guard away after the other, in a copy of the sources, and sees that tests turn red or chaos finds it. Chaos
+/// is asked where no test turns red, or `always`.
+pub(crate) fn run(names: &[String], always: bool) -> Result<()> {
     let known = || SABOTAGES.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
     if let Some(unknown) = names.iter().find(|name| SABOTAGES.iter().all(|one| one.name != **name)) {
         bail!("{unknown} is none of {}", known());
@@ -139,12 +141,12 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
                 bail!("{}: the guard of {} does not stand there once: {:?}", one.file, one.name, one.guard);
             }
             fs::write(&path, whole.replace(one.guard, one.without))?;
-            let red = red_tests(&copy, one.tests);
+            let caught = caught_by(&copy, one, always);
             fs::write(&path, whole)?;
-            let seconds = begin.elapsed().as_secs();
-            match red? {
-                Some(red) => println!("   caught, after {seconds} s, by {red}"),
-                None => {
+            let (caught, seconds) = (caught?, begin.elapsed().as_secs());
+            match caught.is_empty() {
+                false => println!("   caught, after {seconds} s, by {}", caught.join(", ")),
+                true => {
                     println!("   NOT caught, after {seconds} s");
                     survived.push(one.name);
                 }
@@ -156,7 +158,27 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         println!("all {} were caught", chosen.len());
         return Ok(());
     }
-    bail!("no test turns red without {}", survived.join(", "))
+    bail!("neither a test nor chaos finds it without {}", survived.join(", "))
+}
+
+/// Which tests turn red, and whether chaos finds something, if it is asked.
+fn caught_by(copy: &Path, one: &Sabotage, always: bool) -> Result<Vec<String>> {
+    let mut caught: Vec<_> = red_tests(copy, one.tests)?.into_iter().collect();
+    if always || caught.is_empty() {
+        caught.extend(chaos_finds(copy)?.map(|finding| format!("chaos ({finding})")));
+    }
+    Ok(caught)
+}
+
+/// The headline of what chaos finds first, if it finds anything.
+fn chaos_finds(copy: &Path) -> Result<Option<String>> {
+    let mut chaos = Command::new(copy.join("target/debug/xtask"));
+    let output = chaos.args(["chaos", "--json", "--minutes", "1", "--seed", "1"]).current_dir(copy).output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("chaos: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let all = ["findings", "problems"].into_iter().flat_map(|kind| report[kind].as_array().into_iter().flatten());
+    let mut headlines = all.filter_map(|one| one.as_str()?.lines().next().map(str::to_owned));
+    Ok(headlines.next())
 }
 
 /// What git knows of, as it stands in the working tree.
@@ -172,6 +194,12 @@ fn copy_sources() -> Result<PathBuf> {
         }
         fs::create_dir_all(to.parent().context("a file stands in a folder")?)?;
         fs::copy(from, to)?;
+    }
+    // What chaos needs beside them.
+    let python = copy.join(".dev/python");
+    if !python.exists() {
+        fs::create_dir_all(copy.join(".dev"))?;
+        std::os::unix::fs::symlink(workspace().join(".dev/python"), python)?;
     }
     Ok(copy)
 }
