@@ -168,13 +168,19 @@ impl<'a> Faults<'a> {
     fn plan(&self, kind: Kind, random: &mut StdRng) -> Plan {
         let mut order: Vec<_> = (0..self.targets(kind).len()).collect();
         order.shuffle(random);
-        Plan { kind, order, hold: Duration::from_millis(random.random_range(300..5_000)), choice: random.random_range(0..1_000) }
+        Plan {
+            kind,
+            order,
+            hold: Duration::from_millis(random.random_range(300..5_000)),
+            choice: random.random_range(0..1_000),
+        }
     }
 
     /// The names of all that such a fault can hit.
     fn targets(&self, kind: Kind) -> Vec<String> {
         let programs = || self.installation.programs.iter().map(|program| program.label.clone()).collect();
-        let names = |channels: &mut dyn Iterator<Item = &'static Channel>| channels.map(|c| c.name.to_owned()).collect();
+        let names =
+            |channels: &mut dyn Iterator<Item = &'static Channel>| channels.map(|c| c.name.to_owned()).collect();
         match kind {
             Kind::ProgramKilled
             | Kind::ProgramKilledAtPoint
@@ -218,7 +224,11 @@ impl<'a> Faults<'a> {
             }
         };
         if let Some(recovery) = recovery.filter(|recovery| *recovery > WORTH_A_WORD) {
-            (self.say)(&format!("recovered from {} ({target}) after {:.1} s", plan.kind.name(), recovery.as_secs_f64()));
+            (self.say)(&format!(
+                "recovered from {} ({target}) after {:.1} s",
+                plan.kind.name(),
+                recovery.as_secs_f64()
+            ));
         }
         locked(&self.injected).push(Fault { kind: plan.kind, target: target.to_owned(), began, ended, recovery });
         locked(&self.busy).remove(target);
@@ -230,8 +240,12 @@ impl<'a> Faults<'a> {
         let workplace = &installation.workplace;
         let hold = || self.ending.pause(plan.hold);
         let tell = |what: &str| (self.say)(&format!("{}: {target}{what}", plan.kind.name()));
-        if !matches!(plan.kind, Kind::ProgramKilledAtPoint | Kind::ProviderMisbehaves) {
-            tell("");
+        let broker = &installation.brokers[plan.choice % installation.brokers.len()];
+        match plan.kind {
+            // These say more, further down.
+            Kind::ProgramKilledAtPoint | Kind::ProviderMisbehaves => {}
+            Kind::RabbitMqKilled | Kind::RabbitMqRestarted => tell(&format!(" ({})", broker.node())),
+            _ => tell(""),
         }
         match plan.kind {
             Kind::ProgramKilled => {
@@ -261,7 +275,6 @@ impl<'a> Faults<'a> {
                 installation.postgres.run(workplace)
             }
             Kind::RabbitMqKilled | Kind::RabbitMqRestarted => {
-                let broker = &installation.brokers[plan.choice % installation.brokers.len()];
                 match plan.kind {
                     Kind::RabbitMqKilled => broker.kill(),
                     _ => broker.stop(),
@@ -346,7 +359,8 @@ impl<'a> Faults<'a> {
             _ => program.label == target,
         };
         let mut longest = None;
-        let mut waiting: Vec<_> = self.installation.programs.iter().filter(is_hit).map(|p| (p, Instant::now())).collect();
+        let mut waiting: Vec<_> =
+            self.installation.programs.iter().filter(is_hit).map(|p| (p, Instant::now())).collect();
         while !waiting.is_empty() {
             waiting.retain_mut(|(program, since)| {
                 if self.is_disturbed(program, target) {

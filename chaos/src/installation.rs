@@ -73,8 +73,7 @@ impl Installation {
         migrate(&postgres)?;
         let queue = RequestQueue::create(&ministack.url())?;
         let simulator = Simulator::start(&workplace, &logs)?;
-        let mut this =
-            Self { postgres, brokers, queue, simulator, programs: Vec::new(), workplace, ministack, logs };
+        let mut this = Self { postgres, brokers, queue, simulator, programs: Vec::new(), workplace, ministack, logs };
         let twice = ["bridge", "activator", "notifier-phone"];
         let workers = CHANNELS.iter().map(|channel| channel.program);
         for name in ["bridge", "activator"].into_iter().chain(workers) {
@@ -96,8 +95,12 @@ impl Installation {
         for program in &self.programs {
             while let Some(why) = program.not_ready() {
                 if Instant::now() > end {
-                    bail!("{} is not ready within {} s: {why}; its log is {}",
-                        program.label, limit.as_secs(), program.log().display());
+                    bail!(
+                        "{} is not ready within {} s: {why}; its log is {}",
+                        program.label,
+                        limit.as_secs(),
+                        program.log().display()
+                    );
                 }
                 thread::sleep(Duration::from_millis(50));
             }
@@ -156,10 +159,12 @@ impl Installation {
         let postgres = Relay::to(&self.postgres.address());
         let amqp: Vec<_> = self.brokers.iter().map(RabbitMq::amqp).collect();
         let rabbitmq = Relay::to_any(&amqp);
-        let database = url_for(name, &self.postgres.url(DATABASE)).replace(&self.postgres.address(), &postgres.address());
+        let database =
+            url_for(name, &self.postgres.url(DATABASE)).replace(&self.postgres.address(), &postgres.address());
         let mut settings = self.settings();
         settings.push(("TOCSIN_DATABASE__URL", database));
-        settings.push(("TOCSIN_BROKER__URL", format!("amqp://{name}:{name}-development@{}/tocsin", rabbitmq.address())));
+        settings
+            .push(("TOCSIN_BROKER__URL", format!("amqp://{name}:{name}-development@{}/tocsin", rabbitmq.address())));
         let mut relays = vec![("postgres", postgres), ("rabbitmq", rabbitmq)];
         if name == "bridge" {
             let sqs = Relay::to(self.queue.endpoint.trim_start_matches("http://"));

@@ -275,9 +275,10 @@ impl<'a> Court<'a> {
         let due = case.wanted.at * SECOND;
         let begins = case.attempts.iter().map(|attempt| attempt.started_at);
         let arrives = case.arrivals.iter().filter_map(|arrival| arrival.at);
-        let too_soon = case.attempts.windows(2).any(|pair| {
-            pair[0].outcome == "temporary" && pair[1].started_at < pair[0].finished_at + SHORTEST_WAIT
-        });
+        let too_soon = case
+            .attempts
+            .windows(2)
+            .any(|pair| pair[0].outcome == "temporary" && pair[1].started_at < pair[0].finished_at + SHORTEST_WAIT);
         if told.scheduled_at != due || begins.clone().chain(arrives.clone()).any(|at| at < due) || too_soon {
             self.verdict.tally.early_calls += 1;
             self.find(format!("EARLY: it was due at {due}\n{}", story(case)));
@@ -306,7 +307,9 @@ impl<'a> Court<'a> {
     fn frozen_after(&self, case: &Case<'_>, stopped: i64) -> i64 {
         let worker = format!("notifier-{}", case.wanted.channel);
         let froze = |fault: &&Fault| {
-            fault.kind == Kind::ProgramFrozen && fault.target.starts_with(&worker) && fault.ended > stopped
+            fault.kind == Kind::ProgramFrozen
+                && fault.target.starts_with(&worker)
+                && fault.ended > stopped
                 && fault.began < stopped + ON_ITS_WAY
         };
         self.faults.iter().filter(froze).map(|fault| fault.ended - stopped).max().unwrap_or_default()
