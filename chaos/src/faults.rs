@@ -27,11 +27,25 @@ const WORTH_A_WORD: Duration = Duration::from_secs(5);
 /// How many faults there are at once at most.
 const AT_ONCE: usize = 3;
 
+/// Where a program can kill itself, in builds with debug assertions.
+const BRIDGE_POINTS: [&str; 2] = ["bridge.received", "bridge.committed"];
+const ACTIVATOR_POINTS: [&str; 2] = ["activator.claimed", "activator.confirmed"];
+const WORKER_POINTS: [&str; 6] = [
+    "notifier.taken",
+    "notifier.claimed",
+    "notifier.calling",
+    "notifier.called",
+    "notifier.recorded",
+    "notifier.retry_published",
+];
+
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     ProgramKilled,
-    ProgramKilledAtPoint,
+    BridgeKilledAtPoint,
+    ActivatorKilledAtPoint,
+    WorkerKilledAtPoint,
     ProgramFrozen,
     ProgramRestarted,
     PostgresKilled,
@@ -46,9 +60,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::ProgramKilled,
-        Self::ProgramKilledAtPoint,
+        Self::BridgeKilledAtPoint,
+        Self::ActivatorKilledAtPoint,
+        Self::WorkerKilledAtPoint,
         Self::ProgramFrozen,
         Self::ProgramRestarted,
         Self::PostgresKilled,
@@ -65,7 +81,9 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ProgramKilled => "program killed",
-            Self::ProgramKilledAtPoint => "program killed at a failpoint",
+            Self::BridgeKilledAtPoint => "bridge killed at a failpoint",
+            Self::ActivatorKilledAtPoint => "activator killed at a failpoint",
+            Self::WorkerKilledAtPoint => "worker killed at a failpoint",
             Self::ProgramFrozen => "program frozen",
             Self::ProgramRestarted => "program restarted",
             Self::PostgresKilled => "Postgres killed",
@@ -134,12 +152,15 @@ impl<'a> Faults<'a> {
 
     /// Injects faults until it is to end, one about every `every`; then mends all, and answers what there was and what
     /// did not recover.
-    pub(crate) fn run(self, seed: u64, every: Duration) -> (Vec<Fault>, Vec<String>) {
+    /// Raises `round` when there was each kind once.
+    pub(crate) fn run(self, seed: u64, every: Duration, round: &Flag) -> (Vec<Fault>, Vec<String>) {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut deck = Vec::new();
+        let mut deck = Kind::ALL.to_vec();
+        deck.shuffle(&mut random);
         thread::scope(|scope| {
             while !self.ending.is_raised() {
                 if deck.is_empty() {
+                    round.raise();
                     // Each kind once before any comes again.
                     deck.extend(Kind::ALL);
                     deck.shuffle(&mut random);
@@ -178,17 +199,22 @@ impl<'a> Faults<'a> {
 
     /// The names of all that such a fault can hit.
     fn targets(&self, kind: Kind) -> Vec<String> {
-        let programs = || self.installation.programs.iter().map(|program| program.label.clone()).collect();
+        let of_role = |role: &str| {
+            let labels = self.installation.programs.iter().map(|program| program.label.clone());
+            labels.filter(|label| label.starts_with(role)).collect()
+        };
         let names =
             |channels: &mut dyn Iterator<Item = &'static Channel>| channels.map(|c| c.name.to_owned()).collect();
         match kind {
+            Kind::BridgeKilledAtPoint => of_role("bridge"),
+            Kind::ActivatorKilledAtPoint => of_role("activator"),
+            Kind::WorkerKilledAtPoint => of_role("notifier-"),
             Kind::ProgramKilled
-            | Kind::ProgramKilledAtPoint
             | Kind::ProgramFrozen
             | Kind::ProgramRestarted
             | Kind::ConnectionCut
             | Kind::ConnectionDelayed
-            | Kind::AnswersLost => programs(),
+            | Kind::AnswersLost => of_role(""),
             Kind::PostgresKilled | Kind::PostgresRestarted => vec!["Postgres".to_owned()],
             Kind::RabbitMqKilled | Kind::RabbitMqRestarted => vec!["RabbitMQ".to_owned()],
             Kind::ChannelPaused => names(&mut CHANNELS.iter()),
@@ -243,7 +269,10 @@ impl<'a> Faults<'a> {
         let broker = &installation.brokers[plan.choice % installation.brokers.len()];
         match plan.kind {
             // These say more, further down.
-            Kind::ProgramKilledAtPoint | Kind::ProviderMisbehaves => {}
+            Kind::BridgeKilledAtPoint
+            | Kind::ActivatorKilledAtPoint
+            | Kind::WorkerKilledAtPoint
+            | Kind::ProviderMisbehaves => {}
             Kind::RabbitMqKilled | Kind::RabbitMqRestarted => tell(&format!(" ({})", broker.node())),
             _ => tell(""),
         }
@@ -254,7 +283,12 @@ impl<'a> Faults<'a> {
                 hold();
                 program.start(workplace)
             }
-            Kind::ProgramKilledAtPoint => self.kill_at_point(plan, self.program(target)?),
+            Kind::BridgeKilledAtPoint => self.kill_at_points(plan, self.program(target)?, &BRIDGE_POINTS),
+            Kind::ActivatorKilledAtPoint => self.kill_at_points(plan, self.program(target)?, &ACTIVATOR_POINTS),
+            Kind::WorkerKilledAtPoint => {
+                let point = WORKER_POINTS[plan.choice % WORKER_POINTS.len()];
+                self.kill_at_points(plan, self.program(target)?, &[point])
+            }
             Kind::ProgramFrozen => {
                 let program = self.program(target)?;
                 program.signal(Signal::STOP)?;
@@ -302,30 +336,19 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// Starts it anew so that it dies in the middle of its work, waits for that, and starts it as usual.
-    fn kill_at_point(&self, plan: &Plan, program: &Program) -> Result<()> {
-        let points: &[&str] = match program.name {
-            "bridge" => &["bridge.received", "bridge.committed"],
-            "activator" => &["activator.claimed", "activator.confirmed"],
-            _ => &[
-                "notifier.taken",
-                "notifier.claimed",
-                "notifier.calling",
-                "notifier.called",
-                "notifier.recorded",
-                "notifier.retry_published",
-            ],
-        };
-        let point = points[plan.choice % points.len()];
-        (self.say)(&format!("{}: {} at {point}", plan.kind.name(), program.label));
+    /// Starts it anew so that it dies in the middle of its work, waits for that, and in the end starts it as usual.
+    fn kill_at_points(&self, plan: &Plan, program: &Program, points: &[&str]) -> Result<()> {
         program.stop()?;
-        program.start_failing(&self.installation.workplace, &format!("{point}=kill@{}", 1 + plan.choice % 5))?;
-        let end = Instant::now() + Duration::from_secs(15);
-        // A point that it does not come to in time, as nothing is to be done there, is no harm.
-        while !program.has_died()? && Instant::now() < end && !self.ending.is_raised() {
-            thread::sleep(Duration::from_millis(20));
+        for point in points {
+            (self.say)(&format!("{}: {} at {point}", plan.kind.name(), program.label));
+            program.start_failing(&self.installation.workplace, &format!("{point}=kill@{}", 1 + plan.choice % 5))?;
+            let end = Instant::now() + Duration::from_secs(12);
+            // A point that it does not come to in time, as nothing is to be done there, is no harm.
+            while !program.has_died()? && Instant::now() < end && !self.ending.is_raised() {
+                thread::sleep(Duration::from_millis(20));
+            }
+            program.kill()?;
         }
-        program.kill()?;
         program.start(&self.installation.workplace)
     }
 

@@ -173,7 +173,10 @@ fn caught_by(copy: &Path, one: &Sabotage, always: bool) -> Result<Vec<String>> {
 /// The headline of what chaos finds first, if it finds anything.
 fn chaos_finds(copy: &Path) -> Result<Option<String>> {
     let mut chaos = Command::new(copy.join("target/debug/xtask"));
-    let output = chaos.args(["chaos", "--json", "--minutes", "1", "--seed", "1"]).current_dir(copy).output()?;
+    let output = chaos
+        .args(["chaos", "--json", "--minutes", "1", "--seed", "395", "--fault-every", "2"])
+        .current_dir(copy)
+        .output()?;
     let report: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("chaos: {}", String::from_utf8_lossy(&output.stderr)))?;
     let all = ["findings", "problems"].into_iter().flat_map(|kind| report[kind].as_array().into_iter().flatten());
