@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use devservers::{Relay, Signal};
+use devservers::{RabbitMq, Relay, Signal};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use crate::{
@@ -266,14 +266,13 @@ impl<'a> Faults<'a> {
         let workplace = &installation.workplace;
         let hold = || self.ending.pause(plan.hold);
         let tell = |what: &str| (self.say)(&format!("{}: {target}{what}", plan.kind.name()));
-        let broker = &installation.brokers[plan.choice % installation.brokers.len()];
         match plan.kind {
             // These say more, further down.
             Kind::BridgeKilledAtPoint
             | Kind::ActivatorKilledAtPoint
             | Kind::WorkerKilledAtPoint
             | Kind::ProviderMisbehaves => {}
-            Kind::RabbitMqKilled | Kind::RabbitMqRestarted => tell(&format!(" ({})", broker.node())),
+            Kind::RabbitMqKilled | Kind::RabbitMqRestarted => tell(&format!(" ({})", self.broker(plan).node())),
             _ => tell(""),
         }
         match plan.kind {
@@ -300,21 +299,8 @@ impl<'a> Faults<'a> {
                 program.stop()?;
                 program.start(workplace)
             }
-            Kind::PostgresKilled | Kind::PostgresRestarted => {
-                match plan.kind {
-                    Kind::PostgresKilled => installation.postgres.kill()?,
-                    _ => installation.postgres.stop(),
-                }
-                hold();
-                installation.postgres.run(workplace)
-            }
-            Kind::RabbitMqKilled | Kind::RabbitMqRestarted => {
-                match plan.kind {
-                    Kind::RabbitMqKilled => broker.kill(),
-                    _ => broker.stop(),
-                }
-                hold();
-                broker.run(workplace)
+            Kind::PostgresKilled | Kind::PostgresRestarted | Kind::RabbitMqKilled | Kind::RabbitMqRestarted => {
+                self.hit_server(plan)
             }
             Kind::ConnectionCut | Kind::ConnectionDelayed | Kind::AnswersLost => {
                 let relays = &self.program(target)?.relays;
@@ -334,6 +320,28 @@ impl<'a> Faults<'a> {
                 self.providers.calm(channel)
             }
         }
+    }
+
+    /// Kills or stops a server, and starts it again.
+    fn hit_server(&self, plan: &Plan) -> Result<()> {
+        let (workplace, postgres, broker) =
+            (&self.installation.workplace, &self.installation.postgres, self.broker(plan));
+        match plan.kind {
+            Kind::PostgresKilled => postgres.kill()?,
+            Kind::PostgresRestarted => postgres.stop(),
+            Kind::RabbitMqKilled => broker.kill(),
+            _ => broker.stop(),
+        }
+        self.ending.pause(plan.hold);
+        match plan.kind {
+            Kind::PostgresKilled | Kind::PostgresRestarted => postgres.run(workplace),
+            _ => broker.run(workplace),
+        }
+    }
+
+    /// The node that a fault of RabbitMQ hits.
+    fn broker(&self, plan: &Plan) -> &RabbitMq {
+        &self.installation.brokers[plan.choice % self.installation.brokers.len()]
     }
 
     /// Starts it anew so that it dies in the middle of its work, waits for that, and in the end starts it as usual.
