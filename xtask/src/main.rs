@@ -3,6 +3,7 @@
 mod checks;
 mod demo;
 mod events;
+mod fuzz;
 mod interrupt;
 mod leaks;
 mod sabotage;
@@ -36,6 +37,8 @@ enum Task {
         /// Which guards; all, if none is named
         guards: Vec<String>,
     },
+    /// Feed everything that strangers send with whatever a fuzzer comes up with, and see that it holds
+    Fuzz(fuzz::FuzzArguments),
     /// Start the servers that tests need, until Ctrl-C, so that tests can be run without xtask
     Servers,
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Up(arguments) => stage::run(&arguments, |_, _| Ok(())),
         Task::Test { nextest } => checks::run(&nextest),
         Task::Sabotage { guards } => sabotage::run(&guards),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Servers => checks::servers(),
     };
     match done {

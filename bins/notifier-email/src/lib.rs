@@ -16,10 +16,11 @@ use runtime::{
     },
 };
 
+pub use crate::{email::send_over, smtp::Login};
 use crate::{
     email::Email,
     message::Defaults,
-    smtp::{Login, Server},
+    smtp::Server,
     stream::{Tls, trust},
 };
 

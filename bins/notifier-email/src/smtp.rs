@@ -36,9 +36,11 @@ pub(crate) struct Server {
 }
 
 /// Who we are to the mail server.
-pub(crate) struct Login {
-    pub(crate) username: String,
-    pub(crate) password: SecretString,
+pub struct Login {
+    /// The user's name.
+    pub username: String,
+    /// Its password.
+    pub password: SecretString,
 }
 
 /// How far a session had come.
@@ -86,15 +88,8 @@ pub(crate) struct Session(AsyncSmtpConnection);
 impl Server {
     /// Connects, makes TLS, and logs in.
     pub(crate) async fn open(&self, end: Instant) -> Result<Session, Failure> {
-        let mut connection = in_time(Phase::Connecting, end, self.connect()).await?;
-        if let Some(Login { username, password }) = &self.login {
-            let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
-            let mechanisms = [Mechanism::Plain, Mechanism::Login];
-            let auth =
-                async { connection.auth(&mechanisms, &credentials).await.map_err(|e| said(Phase::LoggingIn, &e)) };
-            in_time(Phase::LoggingIn, end, auth).await?;
-        }
-        Ok(Session(connection))
+        let connection = in_time(Phase::Connecting, end, self.connect()).await?;
+        log_in(connection, self.login.as_ref(), end).await
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {
@@ -104,12 +99,12 @@ impl Server {
         tcp.set_nodelay(true).map_err(failed)?;
         let peer = tcp.peer_addr().map_err(failed)?;
         match self.tls {
-            Tls::None => self.greet(Stream::new(tcp, peer)).await,
-            Tls::Implicit => self.greet(Stream::new(self.secure(tcp).await?, peer)).await,
+            Tls::None => greet(Stream::new(tcp, peer), &self.hello).await,
+            Tls::Implicit => greet(Stream::new(self.secure(tcp).await?, peer), &self.hello).await,
             Tls::Start => {
                 let socket = tcp.into_std().map_err(failed)?;
                 let plain = socket.try_clone().and_then(TcpStream::from_std).map_err(failed)?;
-                let mut plain = self.greet(Stream::new(plain, peer)).await?;
+                let mut plain = greet(Stream::new(plain, peer), &self.hello).await?;
                 if !plain.can_starttls() {
                     return Err(Failure::new(Phase::Connecting, "the server does not offer STARTTLS: see smtp.tls"));
                 }
@@ -117,7 +112,7 @@ impl Server {
                 // What somebody may have put behind the server's reply is thrown away with it, unread.
                 drop(plain);
                 let tcp = TcpStream::from_std(socket).map_err(failed)?;
-                self.greet(Stream::greeted(self.secure(tcp).await?, peer)).await
+                greet(Stream::greeted(self.secure(tcp).await?, peer), &self.hello).await
             }
         }
     }
@@ -127,15 +122,31 @@ impl Server {
         let name = ServerName::try_from(self.host.clone()).map_err(|error| failed(&error))?;
         TlsConnector::from(Arc::clone(&self.trust)).connect(name, tcp).await.map_err(|error| failed(&error))
     }
+}
 
-    async fn greet<S>(&self, stream: Stream<S>) -> Result<AsyncSmtpConnection, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug + 'static,
-    {
-        let hello = ClientId::Domain(self.hello.clone());
-        let connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await;
-        connection.map_err(|error| said(Phase::Connecting, &error))
+/// Waits for the greeting, and says hello.
+pub(crate) async fn greet<S>(stream: Stream<S>, hello: &str) -> Result<AsyncSmtpConnection, Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug + 'static,
+{
+    let hello = ClientId::Domain(hello.to_owned());
+    let connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await;
+    connection.map_err(|error| said(Phase::Connecting, &error))
+}
+
+/// Logs in, if there is a login.
+pub(crate) async fn log_in(
+    mut connection: AsyncSmtpConnection,
+    login: Option<&Login>,
+    end: Instant,
+) -> Result<Session, Failure> {
+    if let Some(Login { username, password }) = login {
+        let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
+        let mechanisms = [Mechanism::Plain, Mechanism::Login];
+        let auth = async { connection.auth(&mechanisms, &credentials).await.map_err(|e| said(Phase::LoggingIn, &e)) };
+        in_time(Phase::LoggingIn, end, auth).await?;
     }
+    Ok(Session(connection))
 }
 
 impl Session {

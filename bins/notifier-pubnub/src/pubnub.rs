@@ -105,9 +105,11 @@ impl Channel for Pubnub {
     }
 }
 
+/// What an answer means.
+///
 /// A publication is answered by `[1, "Sent", "17000000000000000"]`, whose last is the message's time token; an error by
 /// `[0, "Invalid Key", "17000000000000000"]` or `{"message": "..."}`.
-fn classify(answered: &Answered) -> Answer {
+pub fn classify(answered: &Answered) -> Answer {
     let body: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
     let said = body[1].as_str().or_else(|| body["message"].as_str()).unwrap_or_default();
     let sent = (200..300).contains(&answered.status) && body[0] != 0 && body["error"] != true;

@@ -95,7 +95,7 @@ fn innermost(error: &reqwest::Error) -> String {
 
 /// Reads a Retry-After header (RFC 9110, section 10.2.3): whole seconds, or a date. What the date means is told by the
 /// answer's own Date header, so that no clock of this machine decides anything.
-fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+pub fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));

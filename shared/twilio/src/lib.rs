@@ -123,8 +123,9 @@ fn parse_registry(property: Option<&Value>) -> Result<CallerIdRegistry, String> 
     CallerIdRegistry::new(pairs).map_err(|error: CallerIdRegistryError| error.to_string())
 }
 
-/// What an answer means. Public descriptions of the codes are in [`errors`].
-fn classify(what: &str, answered: &Answered) -> Answer {
+/// What an answer means. `what` was asked for, in words: `the call`. Twilio's own words are not repeated, as they may
+/// hold the number.
+pub fn classify(what: &str, answered: &Answered) -> Answer {
     let answer = parse(&answered.body);
     if (200..300).contains(&answered.status) {
         let accepted = Answer::new(Outcome::Delivered, format!("Twilio accepted {what}"));

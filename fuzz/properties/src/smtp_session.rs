@@ -1,0 +1,91 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock, Mutex},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use domain::{NotificationId, OnUnknown, Outcome};
+use jiff::Timestamp;
+use notifier::{Answer, Claim};
+use notifier_email::{Login, send_over};
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    check_answer,
+    mail_server::{Log, MailServer},
+};
+
+/// A word of its own, which no server says by chance.
+const PASSWORD: &str = "qZ7-pass-word-Xv3";
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
+
+/// What a mail server says, line by line, from its greeting on: whatever that is, the answer fits to how far the session
+/// had come, and holds neither the password nor an address, even of a server that repeats what it was sent (`$`).
+pub fn smtp_session(script: &[u8]) {
+    let copies = BTreeMap::from([("cc".to_owned(), json!(["copy@example.org"]))]);
+    let login = Login { username: "tocsin".to_owned(), password: PASSWORD.to_owned().into() };
+    let (answer, log) = session(script, &claim("me@example.org", copies), Some(&login));
+    check_answer(&answer);
+    check_outcome(&answer, &log);
+    let detail = answer.detail.unwrap_or_default();
+    let secrets = [PASSWORD.to_owned(), encoded(PASSWORD), encoded(&format!("\0tocsin\0{PASSWORD}"))];
+    for secret in &secrets {
+        assert!(!detail.contains(secret.as_str()), "the password: {detail:?}");
+    }
+    assert!(!detail.contains("example.org"), "an address: {detail:?}");
+}
+
+/// Sends a mail to a server that says this, and answers what came of it.
+pub(crate) fn session(script: &[u8], claim: &Claim, login: Option<&Login>) -> (Answer, Log) {
+    let log = Arc::new(Mutex::new(Log::default()));
+    let answer = RUNTIME.block_on(send_over(MailServer::new(script, &log), claim, login));
+    let log = Arc::into_inner(log).expect("the session is over").into_inner().expect("nobody has panicked");
+    (answer, log)
+}
+
+/// A claimed notification for this address.
+pub(crate) fn claim(address: &str, options: BTreeMap<String, Value>) -> Claim {
+    Claim {
+        id: NotificationId(7),
+        fence: 1,
+        process: "p".to_owned(),
+        run: 1,
+        attempts: 0,
+        max_attempts: 10,
+        on_unknown: OnUnknown::Retry,
+        scheduled_at: Timestamp::UNIX_EPOCH,
+        address: Some(address.to_owned()),
+        options,
+        claimed_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// Nothing is taken for sent, nor for perhaps sent, before the end of the message was; and after it only the server's
+/// own word says what became of it.
+fn check_outcome(answer: &Answer, log: &Log) {
+    let all_sent = contains(&log.sent, b"\r\n.\r\n");
+    let had_word = all_sent && contains(&log.sent[..log.sent_before_last_read], b"\r\n.\r\n");
+    let unknown_or_delivered = matches!(answer.outcome, Outcome::Delivered | Outcome::Unknown);
+    assert!(all_sent || !unknown_or_delivered, "{answer:?} without a message");
+    if !all_sent {
+        return;
+    }
+    match answer.outcome {
+        Outcome::Unknown => {}
+        Outcome::Delivered => assert!(had_word && log.last_read.starts_with(b"2"), "{answer:?}"),
+        Outcome::Temporary => assert!(had_word && log.last_read.starts_with(b"4"), "{answer:?}"),
+        Outcome::Permanent => assert!(had_word && log.last_read.starts_with(b"5"), "{answer:?}"),
+        other => panic!("{other} after the message was sent"),
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn encoded(text: &str) -> String {
+    BASE64_STANDARD.encode(text)
+}
