@@ -3,6 +3,7 @@
 mod checks;
 mod demo;
 mod events;
+mod flood;
 mod fuzz;
 mod interrupt;
 mod leaks;
@@ -37,6 +38,8 @@ enum Task {
         /// Which guards; all, if none is named
         guards: Vec<String>,
     },
+    /// Let hundreds of thousands wait, with slow providers, and see that memory is bounded and nobody starves
+    Flood(flood::FloodArguments),
     /// Feed everything that strangers send with whatever a fuzzer comes up with, and see that it holds
     Fuzz(fuzz::FuzzArguments),
     /// Start the servers that tests need, until Ctrl-C, so that tests can be run without xtask
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Up(arguments) => stage::run(&arguments, |_, _| Ok(())),
         Task::Test { nextest } => checks::run(&nextest),
         Task::Sabotage { guards } => sabotage::run(&guards),
+        Task::Flood(arguments) => flood::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Servers => checks::servers(),
     };

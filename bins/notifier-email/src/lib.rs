@@ -16,13 +16,13 @@ use runtime::{
     },
 };
 
-pub use crate::{email::send_over, smtp::Login};
 use crate::{
     email::Email,
     message::Defaults,
     smtp::Server,
     stream::{Tls, trust},
 };
+pub use crate::{email::send_over, smtp::Login};
 
 /// The program.
 pub const PROGRAM: Program<Config> = Program {

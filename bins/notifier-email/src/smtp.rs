@@ -1,5 +1,6 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use lettre::{
     address::{Address, Envelope},
     transport::smtp::{
@@ -23,6 +24,9 @@ use crate::stream::{Stream, Tls};
 
 /// How long a farewell may take, which nobody depends on.
 const FAREWELL_PATIENCE: Duration = Duration::from_millis(500);
+
+/// So many bytes of a secret in a row are a part of it, and no other word that looks like it.
+const PART_OF_A_SECRET: usize = 6;
 
 /// A mail server, and how to reach it.
 pub(crate) struct Server {
@@ -140,13 +144,33 @@ pub(crate) async fn log_in(
     login: Option<&Login>,
     end: Instant,
 ) -> Result<Session, Failure> {
-    if let Some(Login { username, password }) = login {
+    if let Some(login @ Login { username, password }) = login {
         let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
         let mechanisms = [Mechanism::Plain, Mechanism::Login];
         let auth = async { connection.auth(&mechanisms, &credentials).await.map_err(|e| said(Phase::LoggingIn, &e)) };
-        in_time(Phase::LoggingIn, end, auth).await?;
+        let logged_in = in_time(Phase::LoggingIn, end, auth).await;
+        logged_in.map_err(|failure| Failure { text: without_password(&failure.text, login), ..failure })?;
     }
     Ok(Session(connection))
+}
+
+/// A server may repeat what it did not understand, and so the password, in any of the forms in which it was sent.
+fn without_password(text: &str, Login { username, password }: &Login) -> String {
+    let password = password.expose_secret();
+    let plain = BASE64_STANDARD.encode(format!("\0{username}\0{password}"));
+    let secrets = [password.to_owned(), BASE64_STANDARD.encode(password), plain].map(|secret| secret.to_lowercase());
+    let reveals = |word: &str| {
+        let word = word.to_lowercase();
+        secrets.iter().any(|secret| shares_a_part(&word, secret))
+    };
+    let words = text.split_whitespace().map(|word| if reveals(word) { "(hidden)" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a word holds so much of a secret that it can't be by chance.
+fn shares_a_part(word: &str, secret: &str) -> bool {
+    let length = secret.len().min(PART_OF_A_SECRET);
+    length > 0 && secret.as_bytes().windows(length).any(|part| word.as_bytes().windows(length).any(|w| w == part))
 }
 
 impl Session {
@@ -238,4 +262,26 @@ async fn in_time<T>(phase: Phase, end: Instant, work: impl Future<Output = Resul
 fn said(phase: Phase, error: &lettre::transport::smtp::Error) -> Failure {
     let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     Failure { phase, code: error.status().map(u16::from), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_repeats_the_login_does_not_reveal_the_password() {
+        let login = Login { username: "tocsin".to_owned(), password: "pass-word".to_owned().into() };
+        let (plain, alone) = ("AHRvY3NpbgBwYXNzLXdvcmQ=", "cGFzcy13b3Jk");
+        assert_eq!(BASE64_STANDARD.decode(plain).unwrap(), b"\0tocsin\0pass-word");
+        assert_eq!(BASE64_STANDARD.decode(alone).unwrap(), b"pass-word");
+        for (said, kept) in [
+            (format!("unknown command: AUTH PLAIN {plain}"), "unknown command: AUTH PLAIN (hidden)"),
+            (format!("UNKNOWN COMMAND: {}", alone.to_uppercase()), "UNKNOWN COMMAND: (hidden)"),
+            (format!("unknown command: {}...", &alone[..8]), "unknown command: (hidden)"),
+            ("wrong: pass-word".to_owned(), "wrong: (hidden)"),
+            ("5.7.8 Username and Password not accepted".to_owned(), "5.7.8 Username and Password not accepted"),
+        ] {
+            assert_eq!(without_password(&said, &login), kept);
+        }
+    }
 }

@@ -11,7 +11,8 @@ pub fn retry_after(bytes: &[u8]) {
     let wait = parse_retry_after(value, date);
     let digits = value.trim();
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        let seconds = digits.bytes().fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add((digit - b'0').into()));
+        let seconds =
+            digits.bytes().fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add((digit - b'0').into()));
         assert_eq!(wait, Some(Duration::from_secs(seconds)), "{value:?}");
     } else if wait.is_some() {
         assert!(date.is_some(), "a date says nothing without another: {value:?}");

@@ -35,7 +35,6 @@ pub fn smtp_session(script: &[u8]) {
     for secret in &secrets {
         assert!(!detail.contains(secret.as_str()), "the password: {detail:?}");
     }
-    assert!(!detail.contains("example.org"), "an address: {detail:?}");
 }
 
 /// Sends a mail to a server that says this, and answers what came of it.
