@@ -30,9 +30,10 @@ const CALL_TIMEOUT_SECONDS: u64 = 10;
 #[command(after_help = "\
 Programs are built as for `cargo xtask demo`: a debug build. All servers are private, in .dev/flood, and made anew.
 
-What waits: --requests in SQS, in --queues FIFO queues with a bridge each, in groups of 20 (start, stop, start ...), as
-the emulator's work for each message grows with its queue; and --due notifications, put into Postgres with SQL, a fifth
-for each of five channels. All programs start at once. The providers are slow, and one address of webhooks hangs:
+What waits: --requests in SQS, 20 of each process (start, stop, start ...), in --queues FIFO queues with a bridge each,
+since the emulator's work for each message grows with its queue; and --due notifications, put into Postgres with SQL,
+a fifth for each of five channels. All programs start at once. The providers are slow, and one address of webhooks
+hangs:
 
   channel  answers after  calls at once  so at most    100,000 take at least
   phone    400 ms         100            250 a second  400 s

@@ -15,10 +15,8 @@ pub(crate) const ECHO: u8 = b'$';
 pub(crate) struct Log {
     /// All that the client has sent.
     pub(crate) sent: Vec<u8>,
-    /// The last line that the client has read.
-    pub(crate) last_read: Vec<u8>,
-    /// How much the client has sent when it read that.
-    pub(crate) sent_before_last_read: usize,
+    /// What the client has read since it sent something.
+    pub(crate) reply: Vec<u8>,
 }
 
 /// A mail server that says line after line, whenever it is asked for more, and then hangs up.
@@ -50,10 +48,7 @@ impl MailServer {
                 other => self.rest.push(other),
             }
         }
-        if length > 0 {
-            log.last_read = self.rest.clone();
-            log.sent_before_last_read = log.sent.len();
-        }
+        log.reply.extend_from_slice(&self.rest);
     }
 }
 
@@ -71,7 +66,9 @@ impl AsyncRead for MailServer {
 
 impl AsyncWrite for MailServer {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.log.lock().expect("nobody panics while holding this lock").sent.extend_from_slice(bytes);
+        let mut log = self.log.lock().expect("nobody panics while holding this lock");
+        log.sent.extend_from_slice(bytes);
+        log.reply.clear();
         Poll::Ready(Ok(bytes.len()))
     }
 

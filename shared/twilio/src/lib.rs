@@ -143,7 +143,7 @@ fn parse(body: &[u8]) -> TwilioAnswer {
 
 /// Two letters and 32 hex digits; not taken too literally.
 fn is_sid(text: &str) -> bool {
-    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric())
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
@@ -161,8 +161,10 @@ mod tests {
         assert_eq!((answer.outcome, answer.provider_id.as_deref()), (Outcome::Delivered, Some("CA123")));
         assert_eq!(answer.detail.as_deref(), Some("Twilio accepted the call"));
         assert_eq!(classified(201, b"{").outcome, Outcome::Delivered);
-        let odd = classified(201, br#"{"sid": "CA\u0000"}"#);
-        assert_eq!((odd.outcome, odd.provider_id), (Outcome::Delivered, None));
+        for odd in [br#"{"sid": "CA\u0000"}"#.as_slice(), br#"{"sid": ""}"#] {
+            let odd = classified(201, odd);
+            assert_eq!((odd.outcome, odd.provider_id), (Outcome::Delivered, None));
+        }
     }
 
     #[test]

@@ -131,7 +131,8 @@ pub(crate) fn fill_queues(stage: &Stage, requests: u64, count: u64) -> Result<Ve
                 let n = n as u64;
                 let share = requests / count + u64::from(n < requests % count);
                 for first in (0..share).step_by(BATCH as usize) {
-                    let entries = (first..share.min(first + BATCH)).map(|number| entry(n, number));
+                    let processes = share.div_ceil(REQUESTS_OF_A_PROCESS);
+                    let entries = (first..share.min(first + BATCH)).map(|number| entry(n, number, processes));
                     let entries: Vec<_> = entries.collect();
                     let body = json!({"QueueUrl": queue, "Entries": entries});
                     let answer = sqs(&endpoint, "SendMessageBatch", &body)?;
@@ -153,10 +154,10 @@ pub(crate) fn fill_queues(stage: &Stage, requests: u64, count: u64) -> Result<Ve
     Ok(queues)
 }
 
-/// A start of notifications for later, or the stop of the one before.
-fn entry(queue: u64, number: u64) -> serde_json::Value {
-    let process = format!("{queue}-{}", number / REQUESTS_OF_A_PROCESS);
-    let body = if (number % REQUESTS_OF_A_PROCESS).is_multiple_of(2) {
+/// A start of notifications for later, or the stop of the one before. The processes take turns.
+fn entry(queue: u64, number: u64, processes: u64) -> serde_json::Value {
+    let process = format!("{queue}-{}", number % processes);
+    let body = if (number / processes).is_multiple_of(2) {
         // In the year 2100: that they are put off again is not what this is about.
         let call = json!({"channel": "phone", "at": 4_102_444_800_u64, "phone-number": "+3851111111"});
         let mail = json!({"channel": "email", "at": 4_102_444_800_u64, "email": "me@example.org"});
