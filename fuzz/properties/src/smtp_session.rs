@@ -32,7 +32,9 @@ pub fn smtp_session(script: &[u8]) {
     check_outcome(&answer, &log);
     let detail = answer.detail.unwrap_or_default();
     let secrets = [PASSWORD.to_owned(), encoded(PASSWORD), encoded(&format!("\0tocsin\0{PASSWORD}"))];
-    for secret in &secrets {
+    // A fuzzer learns what it is compared with; from a server that has it from elsewhere nothing can be hidden.
+    let knows = |secret: &&String| secret.as_bytes().windows(6).any(|part| script.windows(6).any(|said| said == part));
+    for secret in secrets.iter().filter(|secret| !knows(secret)) {
         assert!(!detail.contains(secret.as_str()), "the password: {detail:?}");
     }
 }
