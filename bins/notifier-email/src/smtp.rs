@@ -1,6 +1,7 @@
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::FutureExt;
 use lettre::{
     address::{Address, Envelope},
     transport::smtp::{
@@ -134,8 +135,11 @@ where
     S: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug + 'static,
 {
     let hello = ClientId::Domain(hello.to_owned());
-    let connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await;
-    connection.map_err(|error| said(Phase::Connecting, &error))
+    let connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello);
+    // lettre 0.11.23 panics at a line of white space alone in the answer to EHLO. Nothing has been sent yet.
+    let connection = AssertUnwindSafe(connection).catch_unwind().await;
+    let unreadable = |_| Failure::new(Phase::Connecting, "an answer to EHLO that can't be read");
+    connection.map_err(unreadable)?.map_err(|error| said(Phase::Connecting, &error))
 }
 
 /// Logs in, if there is a login.

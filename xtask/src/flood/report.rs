@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -100,11 +100,41 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{:<18} {:>10} {:>10}", "program", "peak MB", "at the end")?;
-        for (label, (peak, last)) in &self.samples.memory {
-            writeln!(f, "{label:<18} {:>10.1} {:>10.1}", *peak as f64 / 1024.0, *last as f64 / 1024.0)?;
+        self.fmt_memory(f)?;
+        self.fmt_channels(f)?;
+        let drained = self.samples.all.last().map_or(0, |sample| sample.at.as_secs());
+        let filled = self.filled_in.as_secs();
+        writeln!(f, "{} requests filled into SQS in {filled} s; all drained after {drained} s.", self.requests)?;
+        for problem in &self.problems {
+            writeln!(f, "NOT KEPT: {problem}")?;
         }
-        writeln!(f, "The simulator is no part of Tocsin; it forgets what arrived at each sample.\n")?;
+        if self.problems.is_empty() {
+            writeln!(f, "Everything was delivered once, within bounds, and no channel starved.")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Of several copies of a program, the one that needed most.
+    fn fmt_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut programs: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
+        for (label, (peak, last)) in &self.samples.memory {
+            let program = label.split(' ').next().unwrap_or(label);
+            let (copies, most, most_last) = programs.entry(program).or_default();
+            *copies += 1;
+            *most = (*most).max(*peak);
+            *most_last = (*most_last).max(*last);
+        }
+        writeln!(f, "\n{:<18} {:>6} {:>10} {:>10}", "program", "copies", "peak MB", "at the end")?;
+        for (program, (copies, peak, last)) in programs {
+            let (peak, last) = (peak as f64 / 1024.0, last as f64 / 1024.0);
+            writeln!(f, "{program:<18} {copies:>6} {peak:>10.1} {last:>10.1}")?;
+        }
+        writeln!(f, "The simulator is no part of Tocsin; it forgets what arrived at each sample.\n")
+    }
+
+    fn fmt_channels(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.samples.last_with_all(&self.lanes);
         writeln!(
             f,
@@ -130,16 +160,6 @@ impl fmt::Display for Report {
             )?;
         }
         let until = all.map_or("it was over too soon to be seen".to_owned(), |all| format!("{} s", all.at.as_secs()));
-        writeln!(f, "Deliveries in a second, and shares, as long as each channel had a backlog: {until}.\n")?;
-        let drained = self.samples.all.last().map_or(0, |sample| sample.at.as_secs());
-        let filled = self.filled_in.as_secs();
-        writeln!(f, "{} requests filled into SQS in {filled} s; all drained after {drained} s.", self.requests)?;
-        for problem in &self.problems {
-            writeln!(f, "NOT KEPT: {problem}")?;
-        }
-        if self.problems.is_empty() {
-            writeln!(f, "Everything was delivered once, within bounds, and no channel starved.")?;
-        }
-        Ok(())
+        writeln!(f, "Deliveries in a second, and shares, as long as each channel had a backlog: {until}.\n")
     }
 }
