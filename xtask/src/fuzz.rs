@@ -1,3 +1,5 @@
+mod corpus;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -30,7 +32,7 @@ pub(crate) struct FuzzArguments {
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
 
-    /// Add what brought anything new to fuzz/corpus, as few files as possible
+    /// Add to fuzz/corpus what reaches anything new, 80 files of a target at most
     #[arg(long)]
     keep: bool,
 }
@@ -64,7 +66,8 @@ pub(crate) fn run(arguments: &FuzzArguments) -> Result<()> {
         println!("── {target}: {} s", time.as_secs());
         let report = fuzz(target, time)?;
         if arguments.keep && report.finding.is_none() {
-            keep(target)?;
+            let files = corpus::keep(&binary(target)?, &kept(target), &folder(target).join("corpus"));
+            println!("   fuzz/corpus/{target} has {} files", files.with_context(|| target.clone())?);
         }
         reports.push(report);
     }
@@ -196,19 +199,6 @@ fn follow(target: &str, mut child: Child) -> Result<Report> {
         }
     }
     Ok(report)
-}
-
-/// Adds to the corpus in the repository what reaches code that nothing there reaches.
-fn keep(target: &str) -> Result<()> {
-    let output = Command::new(binary(target)?)
-        .args(["-merge=1", "-use_counters=0", "-max_len=4096"])
-        .args([kept(target), folder(target).join("corpus")])
-        .output()?;
-    if !output.status.success() {
-        bail!("{target}: the corpus could not be merged: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    println!("   fuzz/corpus/{target} has {} files", fs::read_dir(kept(target))?.count());
-    Ok(())
 }
 
 fn summarise(reports: &[Report]) -> Result<()> {

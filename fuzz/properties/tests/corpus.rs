@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// The corpus is kept small: what a target has learned is in its few smallest files.
 const MAX_FILE: u64 = 8 * 1024;
-const MAX_FILES: usize = 300;
+const MAX_FILES: usize = 120;
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus")
