@@ -14,7 +14,7 @@ use devservers::{Workplace, workspace};
 use crate::{
     events::Screen,
     flood::{
-        backlog::{Lane, lanes},
+        backlog::{Lane, Queue, lanes},
         report::Report,
         samples::Samples,
     },
@@ -30,10 +30,10 @@ const CALL_TIMEOUT_SECONDS: u64 = 10;
 #[command(after_help = "\
 Programs are built as for `cargo xtask demo`: a debug build. All servers are private, in .dev/flood, and made anew.
 
-What waits: --requests in SQS, 20 of each process (start, stop, start ...), in --queues FIFO queues with a bridge each,
-since the emulator's work for each message grows with its queue; and --due notifications, put into Postgres with SQL,
-a fifth for each of five channels. All programs start at once. The providers are slow, and one address of webhooks
-hangs:
+What waits: --requests in SQS, 20 of each process (start, stop, start ...), in --queues FIFO queues, of which --bridges
+are emptied at once, since the emulator's work for each message grows with its queue; and --due notifications, put into
+Postgres with SQL, a fifth for each of five channels. All programs start at once. The providers are slow, and one
+address of webhooks hangs:
 
   channel  answers after  calls at once  so at most    100,000 take at least
   phone    400 ms         100            250 a second  400 s
@@ -55,9 +55,13 @@ pub(crate) struct FloodArguments {
     #[arg(long, default_value_t = 500_000)]
     pub(crate) due: u64,
 
-    /// How many queues the requests wait in, with a bridge each
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=50))]
+    /// How many queues the requests wait in
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     queues: u64,
+
+    /// How many queues are emptied at once, by a bridge each
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=50))]
+    bridges: u64,
 
     /// How much memory a program may need
     #[arg(long, default_value_t = 256)]
@@ -111,28 +115,69 @@ fn flood(stage: &mut Stage, arguments: &FloodArguments, interrupt: &Interrupt) -
     let queues = backlog::fill_queues(stage, arguments.requests, arguments.queues)?;
     let filled_in = begin.elapsed();
     backlog::set_rules(stage)?;
-    start_programs(stage, &lanes, &queues)?;
+    let mut bridges = Bridges { waiting: queues.clone(), started: 0, running: Vec::new() };
+    for _ in 0..arguments.bridges {
+        bridges.start_next(stage)?;
+    }
+    start_programs(stage, &lanes)?;
     let begin = Instant::now();
     stage.wait_until_ready(interrupt)?;
     let limit = Duration::from_secs(arguments.limit_minutes * 60);
     let mut samples = Samples::default();
     loop {
         interrupt.pause(Duration::from_secs(arguments.sample_seconds))?;
-        let sample = samples.take(stage, &lanes, &queues, begin.elapsed())?;
+        let sample = samples.take(stage, &lanes, (arguments.requests, &queues), begin.elapsed())?;
         eprintln!("{sample}");
         if sample.is_drained(arguments.requests) || begin.elapsed() > limit {
             break;
         }
+        bridges.go_on(stage, &mut samples)?;
     }
     Report::make(stage, arguments, lanes, samples, filled_in)
 }
 
-fn start_programs(stage: &mut Stage, lanes: &[Lane], queues: &[String]) -> Result<()> {
-    let quiet = || ("TOCSIN_LOG__LEVEL", "warn".to_owned());
-    for (n, queue) in queues.iter().enumerate() {
-        let settings = [quiet(), ("TOCSIN_SQS__QUEUE_URL", queue.clone()), ("TOCSIN_SQS__RECEIVERS", "1".to_owned())];
-        stage.start_program(&format!("bridge {}", n + 1), "bridge", &settings)?;
+/// As many bridges as are to run at once, each with a queue of its own until that is empty.
+struct Bridges {
+    waiting: Vec<Queue>,
+    started: u64,
+    running: Vec<(String, u64)>,
+}
+
+impl Bridges {
+    fn start_next(&mut self, stage: &mut Stage) -> Result<()> {
+        let Some(queue) = self.waiting.pop() else { return Ok(()) };
+        self.started += 1;
+        let label = format!("bridge {}", self.started);
+        let settings = [quiet(), ("TOCSIN_SQS__QUEUE_URL", queue.url), ("TOCSIN_SQS__RECEIVERS", "2".to_owned())];
+        stage.start_program(&label, "bridge", &settings)?;
+        self.running.push((label, queue.requests));
+        Ok(())
     }
+
+    /// Lets those take the next queue that have emptied theirs.
+    fn go_on(&mut self, stage: &mut Stage, samples: &mut Samples) -> Result<()> {
+        let is_done =
+            |(label, requests): &(String, u64)| samples.taken.get(label).is_some_and(|taken| taken >= requests);
+        let (done, running) = std::mem::take(&mut self.running).into_iter().partition::<Vec<_>, _>(is_done);
+        self.running = running;
+        for (label, requests) in done {
+            // The last one's memory is to be seen until the end.
+            if self.waiting.is_empty() {
+                self.running.push((label, requests));
+                continue;
+            }
+            stage.stop_program(&label)?;
+            self.start_next(stage)?;
+        }
+        Ok(())
+    }
+}
+
+fn quiet() -> (&'static str, String) {
+    ("TOCSIN_LOG__LEVEL", "warn".to_owned())
+}
+
+fn start_programs(stage: &mut Stage, lanes: &[Lane]) -> Result<()> {
     stage.start_program("activator", "activator", &[quiet()])?;
     for lane in lanes {
         let program = format!("notifier-{}", lane.channel);

@@ -122,6 +122,14 @@ impl Stage {
         Ok(())
     }
 
+    /// Stops a program that is not needed any more.
+    pub(crate) fn stop_program(&mut self, label: &str) -> Result<()> {
+        let found = self.processes.iter().position(|(known, _)| known == label);
+        let (_, process) = self.processes.remove(found.with_context(|| format!("{label} was not started"))?);
+        self.health.retain(|(known, _)| known != label);
+        process.stop(Signal::TERM, Duration::from_secs(35)).map(drop)
+    }
+
     /// The programs that were started, each with its process's id and the address of its metrics. The simulator has
     /// none.
     pub(crate) fn running(&self) -> impl Iterator<Item = (&str, i32, Option<String>)> {

@@ -19,6 +19,14 @@ const REQUESTS_OF_A_PROCESS: u64 = 20;
 
 const BATCH: u64 = 10;
 
+/// A queue of the flood.
+#[derive(Clone)]
+pub(crate) struct Queue {
+    pub(crate) url: String,
+    /// How many requests were sent to it.
+    pub(crate) requests: u64,
+}
+
 /// A channel of the flood.
 pub(crate) struct Lane {
     pub(crate) channel: &'static str,
@@ -116,10 +124,13 @@ pub(crate) fn make_due(stage: &Stage, lanes: &[Lane]) -> Result<()> {
 }
 
 /// Sends the requests, and answers the queues' URLs.
-pub(crate) fn fill_queues(stage: &Stage, requests: u64, count: u64) -> Result<Vec<String>> {
+pub(crate) fn fill_queues(stage: &Stage, requests: u64, count: u64) -> Result<Vec<Queue>> {
     let begin = Instant::now();
     let ministack = &stage.servers.ministack;
-    let queues = (0..count).map(|n| ministack.create_fifo_queue(&format!("flood-{n}.fifo")));
+    let queues = (0..count).map(|n| {
+        let url = ministack.create_fifo_queue(&format!("flood-{n}.fifo"))?;
+        Ok(Queue { url, requests: requests / count + u64::from(n < requests % count) })
+    });
     let queues = queues.collect::<Result<Vec<_>>>()?;
     let sent = AtomicU64::new(0);
     let endpoint = ministack.url();
@@ -129,12 +140,12 @@ pub(crate) fn fill_queues(stage: &Stage, requests: u64, count: u64) -> Result<Ve
         let send = |sender: usize| {
             for (n, queue) in queues.iter().enumerate().skip(sender).step_by(senders) {
                 let n = n as u64;
-                let share = requests / count + u64::from(n < requests % count);
+                let share = queue.requests;
                 for first in (0..share).step_by(BATCH as usize) {
                     let processes = share.div_ceil(REQUESTS_OF_A_PROCESS);
                     let entries = (first..share.min(first + BATCH)).map(|number| entry(n, number, processes));
                     let entries: Vec<_> = entries.collect();
-                    let body = json!({"QueueUrl": queue, "Entries": entries});
+                    let body = json!({"QueueUrl": queue.url, "Entries": entries});
                     let answer = sqs(&endpoint, "SendMessageBatch", &body)?;
                     if answer["Successful"].as_array().map(Vec::len) != Some(entries.len()) {
                         bail!("SQS did not take a batch: {answer}");
@@ -185,9 +196,9 @@ pub(crate) fn set_rules(stage: &Stage) -> Result<()> {
 }
 
 /// How many requests wait in a queue, hidden ones among them.
-pub(crate) fn depth(endpoint: &str, queue: &str) -> Result<u64> {
+pub(crate) fn depth(endpoint: &str, queue: &Queue) -> Result<u64> {
     let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
-    let answer = sqs(endpoint, "GetQueueAttributes", &json!({"QueueUrl": queue, "AttributeNames": names}))?;
+    let answer = sqs(endpoint, "GetQueueAttributes", &json!({"QueueUrl": queue.url, "AttributeNames": names}))?;
     let number = |name: &str| answer["Attributes"][name].as_str().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
     Ok(names.iter().map(|name| number(name)).sum())
 }

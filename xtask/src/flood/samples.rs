@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, fs, time::Duration};
 use anyhow::{Context, Result};
 
 use crate::{
-    flood::backlog::{LOOK, Lane, depth, forget_arrivals},
+    flood::backlog::{LOOK, Lane, Queue, depth, forget_arrivals},
     stage::Stage,
 };
 
@@ -43,11 +43,19 @@ pub(crate) struct Samples {
     pub(crate) all: Vec<Sample>,
     /// The most memory that each program had, in KiB, and how much it had when it was last looked at.
     pub(crate) memory: BTreeMap<String, (u64, u64)>,
+    /// How many requests each bridge has taken, those among them that have ended.
+    pub(crate) taken: BTreeMap<String, u64>,
 }
 
 impl Samples {
-    /// Looks at every program and queue.
-    pub(crate) fn take(&mut self, stage: &Stage, lanes: &[Lane], queues: &[String], at: Duration) -> Result<Sample> {
+    /// Looks at every program, and at the queues when they should be empty.
+    pub(crate) fn take(
+        &mut self,
+        stage: &Stage,
+        lanes: &[Lane],
+        (requests, queues): (u64, &[Queue]),
+        at: Duration,
+    ) -> Result<Sample> {
         let agent = ureq::Agent::config_builder().timeout_global(Some(LOOK)).build().new_agent();
         let mut metrics = BTreeMap::new();
         for (label, pid, address) in stage.running() {
@@ -56,13 +64,18 @@ impl Samples {
             let peak = kib(&status, "VmHWM:").with_context(|| format!("{label} has ended"))?;
             self.memory.insert(label.to_owned(), (peak, kib(&status, "VmRSS:").unwrap_or_default()));
             if let Some(address) = address {
-                metrics.insert(label.to_owned(), agent.get(&address).call()?.body_mut().read_to_string()?);
+                let text = agent.get(&address).call().and_then(|mut page| page.body_mut().read_to_string());
+                if label.starts_with("bridge") {
+                    // One that has only just been started may not answer yet.
+                    let taken = text.map(|text| metric(&text, "tocsin_requests_total", "")).unwrap_or_default();
+                    self.taken.insert(label.to_owned(), taken);
+                } else {
+                    metrics.insert(label.to_owned(), text?);
+                }
             }
         }
-        let endpoint = stage.servers.ministack.url();
-        let waiting = queues.iter().map(|queue| depth(&endpoint, queue)).sum::<Result<u64>>()?;
-        let of_bridges = metrics.iter().filter(|(label, _)| label.starts_with("bridge"));
-        let requests_taken = of_bridges.map(|(_, text)| metric(text, "tocsin_requests_total", "")).sum();
+        let requests_taken = self.taken.values().sum();
+        let waiting_in_sqs = waiting(stage, requests.saturating_sub(requests_taken), queues)?;
         let of_lane = |lane: &Lane, label: &str| {
             let text = metrics.get(&format!("notifier-{}", lane.channel)).map_or("", String::as_str);
             metric(text, "tocsin_notifications_total", label)
@@ -75,7 +88,7 @@ impl Samples {
             at,
             delivered: lanes.iter().map(|lane| of_lane(lane, "delivered")).collect(),
             backlog: lanes.iter().zip(&finished).map(|(lane, finished)| lane.due.saturating_sub(*finished)).collect(),
-            waiting_in_sqs: waiting,
+            waiting_in_sqs,
             requests_taken,
             channels: lanes.iter().map(|lane| lane.channel).collect(),
             largest: self.largest(),
@@ -110,6 +123,15 @@ impl Samples {
     }
 }
 
+/// How many requests wait in SQS. The emulator has enough to do while they are many, and is asked only in the end.
+fn waiting(stage: &Stage, not_taken: u64, queues: &[Queue]) -> Result<u64> {
+    if not_taken > 0 {
+        return Ok(not_taken);
+    }
+    let endpoint = stage.servers.ministack.url();
+    queues.iter().map(|queue| depth(&endpoint, queue)).sum()
+}
+
 fn kib(status: &str, name: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
@@ -140,7 +162,7 @@ mod tests {
     fn who_delivers_nothing_while_something_waits_is_starved() {
         let of = |delivered: [u64; 4], total: u64| {
             let all = delivered.iter().zip(1..).map(|(n, at)| sample(at, *n, total - n));
-            Samples { all: all.collect(), memory: BTreeMap::new() }
+            Samples { all: all.collect(), ..Samples::default() }
         };
         assert!(of([1, 1, 2, 2], 10).starved(0, 0).is_empty(), "one sample without is not enough");
         assert_eq!(of([1, 1, 1, 2], 10).starved(0, 0), [Duration::from_secs(3)]);
