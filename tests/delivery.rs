@@ -200,3 +200,54 @@ async fn a_refused_account_pauses_the_channel_costs_nobody_an_attempt_and_is_pro
     assert_eq!(phone.get("/health/ready").await.0, 200);
     phone.signal(Signal::TERM);
 }
+
+/// Two channels with a long backlog each, one of them behind a slow provider, and a third that has only just got
+/// something to say.
+#[tokio::test]
+async fn a_backlog_of_one_channel_starves_no_other() {
+    let arena = Arena::new().await;
+    arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 500}]));
+    let bridge = arena.start("bridge").await;
+    let later = arena.now() + 3_600;
+    let notifications = [
+        json!({"channel": "phone", "at": later, "phone-number": "+3850000000"}),
+        json!({"channel": "pubnub", "at": later, "pubnub-channel": "c"}),
+    ];
+    arena.start_process("first", &notifications);
+    arena.requests_recorded(1).await;
+    let backlog = 10_000;
+    arena
+        .database
+        .execute(&format!(
+            "WITH more AS (
+                 INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at, wake_at,
+                     accepted_at, max_attempts, expires_at)
+                 SELECT process_id, request_id, run, organisation, channel, accepted_at, accepted_at, accepted_at,
+                     accepted_at, max_attempts, expires_at
+                 FROM notification, generate_series(1, {backlog}) RETURNING id
+             )
+             INSERT INTO notification_content SELECT id, '+385' || id, '{{}}' FROM more"
+        ))
+        .await;
+    let settings = [("TOCSIN_NOTIFIER__MAX_IN_FLIGHT", "16")];
+    let _phone = arena.start_with("notifier-phone", &[], &settings).ready().await;
+    let _pubnub = arena.start_with("notifier-pubnub", &[], &settings).ready().await;
+    let _console = arena.start("notifier-console").await;
+    let _activator = arena.start("activator").await;
+    arena.counted("SELECT count(DISTINCT channel) FROM notification WHERE state = 'delivered'", 2, 10).await;
+    let notes: Vec<Value> = (0..100).map(|_| json!({"channel": "console", "at": arena.now()})).collect();
+    arena.start_process("notes", &notes);
+    arena.counted("SELECT count(*) FROM notification WHERE channel = 'console' AND state = 'delivered'", 100, 5).await;
+    // Sixteen calls of half a second each, twice a second: both move, and neither is near its end.
+    for channel in ["phone", "pubnub"] {
+        let delivered =
+            format!("SELECT count(*) FROM notification WHERE channel = '{channel}' AND state = 'delivered'");
+        let before = arena.database.count(&delivered).await;
+        testkit::wait_for(channel, std::time::Duration::from_secs(5), || async {
+            (arena.database.count(&delivered).await >= before + 32).then_some(())
+        })
+        .await;
+        assert!(arena.database.count(&delivered).await < backlog / 2, "a backlog all the while");
+    }
+    drop(bridge);
+}

@@ -11,21 +11,30 @@ const YELLOW: &str = "33";
 const DIM: &str = "2";
 const PLAIN: &str = "0";
 
-/// Shows events, a line each, aligned, and coloured on a terminal.
+/// Shows events, if it is not silent, a line each, aligned, and coloured on a terminal.
 pub(crate) struct Screen {
     colour: bool,
+    silent: bool,
     out: Mutex<io::Stdout>,
 }
 
 impl Default for Screen {
     fn default() -> Self {
-        Self { colour: io::stdout().is_terminal(), out: Mutex::new(io::stdout()) }
+        Self { colour: io::stdout().is_terminal(), silent: false, out: Mutex::new(io::stdout()) }
     }
 }
 
 impl Screen {
+    /// Shows nothing, where there is too much of it.
+    pub(crate) fn silent() -> Self {
+        Self { silent: true, ..Self::default() }
+    }
+
     /// Shows a line that a program wrote: a fact in JSON, or plain text.
     pub(crate) fn show_log_line(&self, program: &str, line: &str) {
+        if self.silent {
+            return;
+        }
         match serde_json::from_str::<Value>(line) {
             Ok(fact) => {
                 let time = fact["timestamp"].as_str().and_then(|t| t.get(11..23)).unwrap_or_default().to_owned();

@@ -3,6 +3,8 @@
 mod checks;
 mod demo;
 mod events;
+mod flood;
+mod fuzz;
 mod interrupt;
 mod leaks;
 mod sabotage;
@@ -42,6 +44,10 @@ enum Task {
         #[arg(long)]
         chaos: bool,
     },
+    /// Let hundreds of thousands wait, with slow providers, and see that memory is bounded and nobody starves
+    Flood(flood::FloodArguments),
+    /// Feed everything that strangers send with whatever a fuzzer comes up with, and see that it holds
+    Fuzz(fuzz::FuzzArguments),
     /// Start the servers that tests need, until Ctrl-C, so that tests can be run without xtask
     Servers,
 }
@@ -80,6 +86,8 @@ fn main() -> ExitCode {
         Task::Test { nextest } => checks::run(&nextest),
         Task::Chaos(arguments) => checks::chaos(&arguments),
         Task::Sabotage { guards, chaos } => sabotage::run(&guards, chaos),
+        Task::Flood(arguments) => flood::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Servers => checks::servers(),
     };
     match done {

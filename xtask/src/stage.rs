@@ -20,7 +20,7 @@ pub(crate) fn programs() -> Vec<String> {
     ["bridge".to_owned(), "activator".to_owned()].into_iter().chain(CHANNELS.iter().map(Channel::program)).collect()
 }
 
-const DATABASE: &str = "tocsin";
+pub(crate) const DATABASE: &str = "tocsin";
 const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
 const WEBHOOK_SECRET: &str = "whsec_dG9jc2luLWRldmVsb3BtZW50LXNpZ25pbmcta2V5";
 
@@ -41,14 +41,7 @@ pub(crate) struct Stage {
 /// Starts everything, plays, and stays until Ctrl-C, which stops what was started.
 pub(crate) fn run(arguments: &StageArguments, play: fn(&Stage, &Interrupt) -> Result<()>) -> Result<()> {
     let begin = Instant::now();
-    install_missing(|what| println!("{what}"))?;
-    println!("building");
-    let build = ["build", "--workspace", "--bins", "--quiet"];
-    if !Command::new(env!("CARGO")).args(build).current_dir(workspace()).status()?.success() {
-        bail!("the build failed");
-    }
-    println!("preparing the SQS emulator's Python environment in .dev/python");
-    Python::prepare(Tool::Emulator)?;
+    prepare(|what| println!("{what}"))?;
     let interrupt = Interrupt::catch()?;
     println!("starting Postgres, RabbitMQ and MiniStack");
     let mut stage = Stage::build(arguments)?;
@@ -65,10 +58,37 @@ pub(crate) fn run(arguments: &StageArguments, play: fn(&Stage, &Interrupt) -> Re
     played
 }
 
+/// Builds the programs, and installs what the servers need.
+pub(crate) fn prepare(say: fn(&str)) -> Result<()> {
+    install_missing(say)?;
+    say("building");
+    let build = ["build", "--workspace", "--bins", "--quiet"];
+    if !Command::new(env!("CARGO")).args(build).current_dir(workspace()).status()?.success() {
+        bail!("the build failed");
+    }
+    say("preparing the SQS emulator's Python environment in .dev/python");
+    Python::prepare(Tool::Emulator)?;
+    Ok(())
+}
+
 impl Stage {
     fn build(arguments: &StageArguments) -> Result<Self> {
         let scale: BTreeMap<_, _> = arguments.scale.iter().cloned().collect();
         let workplace = Workplace::take(&workspace().join(&arguments.folder))?;
+        let mut stage = Self::without_programs(workplace, Screen::default())?;
+        for program in &programs() {
+            let copies = scale.get(program).copied().unwrap_or(1);
+            for copy in 1..=copies {
+                let label = if copies == 1 { program.clone() } else { format!("{program} {copy}") };
+                stage.start_program(&label, program, &[])?;
+            }
+        }
+        stage.write_environment()?;
+        Ok(stage)
+    }
+
+    /// The servers, a migrated database, a queue and the simulator.
+    pub(crate) fn without_programs(workplace: Workplace, screen: Screen) -> Result<Self> {
         let servers = Servers::start(&workplace, true)?;
         let queue_url = servers.ministack.create_fifo_queue("requests.fifo")?;
         servers.postgres.create_database(DATABASE)?;
@@ -78,7 +98,7 @@ impl Stage {
             simulator_url: format!("http://127.0.0.1:{simulator_port}"),
             smtp_port,
             servers,
-            screen: Arc::default(),
+            screen: Arc::new(screen),
             processes: Vec::new(),
             workplace,
             health: Vec::new(),
@@ -89,18 +109,34 @@ impl Stage {
         stage.start("simulator", "simulator", &listen, &[("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned())])?;
         stage.wait_for_file(&authority)?;
         stage.migrate()?;
-        for program in &programs() {
-            let copies = scale.get(program).copied().unwrap_or(1);
-            for copy in 1..=copies {
-                let label = if copies == 1 { program.clone() } else { format!("{program} {copy}") };
-                let port = free_port()?;
-                let settings = stage.settings(program, port);
-                stage.start(&label, program, &[], &settings)?;
-                stage.health.push((label, port));
-            }
-        }
-        stage.write_environment()?;
         Ok(stage)
+    }
+
+    /// Starts a program, with settings of its own beside those that all have. A later setting wins.
+    pub(crate) fn start_program(&mut self, label: &str, program: &str, more: &[(&'static str, String)]) -> Result<()> {
+        let port = free_port()?;
+        let mut settings = self.settings(program, port);
+        settings.extend_from_slice(more);
+        self.start(label, program, &[], &settings)?;
+        self.health.push((label.to_owned(), port));
+        Ok(())
+    }
+
+    /// Stops a program that is not needed any more.
+    pub(crate) fn stop_program(&mut self, label: &str) -> Result<()> {
+        let found = self.processes.iter().position(|(known, _)| known == label);
+        let (_, process) = self.processes.remove(found.with_context(|| format!("{label} was not started"))?);
+        self.health.retain(|(known, _)| known != label);
+        process.stop(Signal::TERM, Duration::from_secs(35)).map(drop)
+    }
+
+    /// The programs that were started, each with its process's id and the address of its metrics. The simulator has
+    /// none.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (&str, i32, Option<String>)> {
+        self.processes.iter().map(|(label, process)| {
+            let port = self.health.iter().find(|(known, _)| known == label).map(|(_, port)| port);
+            (label.as_str(), process.pid(), port.map(|port| format!("http://127.0.0.1:{port}/metrics")))
+        })
     }
 
     /// As the database's owner, which no program is.
@@ -196,7 +232,7 @@ impl Stage {
         Ok(())
     }
 
-    fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<()> {
         for (label, port) in &self.health {
             let url = format!("http://127.0.0.1:{port}/health/ready");
             let end = Instant::now() + Duration::from_secs(60);
@@ -235,7 +271,7 @@ impl Stage {
         println!("Everything stays up until Ctrl-C.\n");
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         for (_, process) in &self.processes {
             process.signal(Signal::TERM).unwrap_or_default();
         }

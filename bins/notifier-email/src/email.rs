@@ -1,14 +1,24 @@
-use std::{sync::Mutex, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Mutex,
+    time::Duration,
+};
 
 use domain::Outcome;
+use lettre::{address::Address, message::Mailbox};
 use notifier::{Answer, Channel, Claim};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 use crate::{
     message::{Defaults, Mail, mail},
     refusals,
-    smtp::{Failure, Phase, Server, Session},
+    smtp::{Failure, Login, Phase, Server, Session, greet, log_in},
+    stream::Stream,
 };
 
 /// How long a session may lie idle. Servers close theirs after some minutes at the earliest.
@@ -19,6 +29,9 @@ const MAX_IDLE_SESSIONS: usize = 8;
 
 /// How long a session that lay idle may take to answer, before a new one is made instead. Nothing has been sent yet.
 const STALE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long [`send_over`] may take.
+const SEND_OVER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Sends mail, over sessions that are kept for the next one.
 pub(crate) struct Email {
@@ -87,6 +100,44 @@ impl Email {
     }
 }
 
+/// What came of a mail that the server has taken, but for so many of its copies, or has not.
+fn answer(mail: Mail, delivered: Result<usize, Failure>) -> Answer {
+    match delivered {
+        Ok(refused_copies) => {
+            let copies = match refused_copies {
+                0 => String::new(),
+                n => format!(", but refused {n} of its copies"),
+            };
+            let accepted = Answer::new(Outcome::Delivered, format!("the mail server accepted the mail{copies}"));
+            Answer { provider_id: Some(mail.message_id), ..accepted }
+        }
+        Err(failure) => refusals::answer(&failure, mail.own_sender),
+    }
+}
+
+/// Makes the mail of a notification, sends it over a connection that somebody has made, and says what came of it:
+/// with it, tests and fuzz targets play any server. There is no TLS.
+pub async fn send_over<S>(io: S, claim: &Claim, login: Option<&Login>) -> Answer
+where
+    S: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug + 'static,
+{
+    let from = Mailbox::new(None, Address::new("alarm", "example.com").expect("an address"));
+    let defaults = Defaults { from, subject: String::new(), body: String::new() };
+    let mail = match mail(claim, &defaults) {
+        Ok(mail) => mail,
+        Err(answer) => return answer,
+    };
+    let end = Instant::now() + SEND_OVER_LIMIT;
+    let delivered = async {
+        let stream = Stream::new(io, SocketAddr::from((Ipv4Addr::LOCALHOST, 25)));
+        let connection = greet(stream, "localhost").await?;
+        let mut session = log_in(connection, login, end).await?;
+        Ok(session.send(&mail.envelope, &mail.content, end, end).await?.refused_copies)
+    }
+    .await;
+    answer(mail, delivered)
+}
+
 impl Channel for Email {
     const NAME: &'static str = "email";
 
@@ -97,17 +148,8 @@ impl Channel for Email {
     }
 
     async fn send(&self, mail: Mail) -> Answer {
-        match self.deliver(&mail).await {
-            Ok(refused_copies) => {
-                let copies = match refused_copies {
-                    0 => String::new(),
-                    n => format!(", but refused {n} of its copies"),
-                };
-                let accepted = Answer::new(Outcome::Delivered, format!("the mail server accepted the mail{copies}"));
-                Answer { provider_id: Some(mail.message_id), ..accepted }
-            }
-            Err(failure) => refusals::answer(&failure, mail.own_sender),
-        }
+        let delivered = self.deliver(&mail).await;
+        answer(mail, delivered)
     }
 
     /// Connects, makes TLS, logs in, and takes leave.

@@ -19,9 +19,10 @@ use runtime::{
 use crate::{
     email::Email,
     message::Defaults,
-    smtp::{Login, Server},
+    smtp::Server,
     stream::{Tls, trust},
 };
+pub use crate::{email::send_over, smtp::Login};
 
 /// The program.
 pub const PROGRAM: Program<Config> = Program {

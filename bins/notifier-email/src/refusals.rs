@@ -47,11 +47,12 @@ fn told(failure: &Failure) -> String {
     failure.code.map_or_else(|| words.clone(), |code| format!("{code} {words}"))
 }
 
-/// A server's words without the addresses that they may hold.
+/// A server's words without the addresses and control characters that they may hold.
 fn words(text: &str) -> String {
     let hidden = |word| if str::contains(word, ['@', '<']) { "(address)" } else { word };
     let words: Vec<_> = text.split_whitespace().map(hidden).collect();
-    words.join(" ").chars().take(MAX_WORDS).collect()
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    words.join(" ").chars().map(printable).take(MAX_WORDS).collect()
 }
 
 #[cfg(test)]
@@ -98,5 +99,13 @@ mod tests {
         let failure = Failure { phase: Phase::Recipient, code: Some(550), text };
         let detail = answer(&failure, false).detail.unwrap();
         assert_eq!(detail, "the recipient was refused: 550 5.1.1 (address) Recipient address rejected");
+    }
+
+    /// Found by fuzzing: a terminal that shows the detail would do what they say.
+    #[test]
+    fn control_characters_are_made_visible() {
+        let failure = Failure { phase: Phase::Connecting, code: Some(554), text: "go \u{1b}[2Jaway\0".to_owned() };
+        let detail = answer(&failure, false).detail.unwrap();
+        assert_eq!(detail, "no session with the mail server: 554 go \u{fffd}[2Jaway\u{fffd}");
     }
 }

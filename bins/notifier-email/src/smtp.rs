@@ -1,5 +1,7 @@
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::FutureExt;
 use lettre::{
     address::{Address, Envelope},
     transport::smtp::{
@@ -24,6 +26,9 @@ use crate::stream::{Stream, Tls};
 /// How long a farewell may take, which nobody depends on.
 const FAREWELL_PATIENCE: Duration = Duration::from_millis(500);
 
+/// So many bytes of a secret in a row are a part of it, and no other word that looks like it.
+const PART_OF_A_SECRET: usize = 6;
+
 /// A mail server, and how to reach it.
 pub(crate) struct Server {
     pub(crate) host: String,
@@ -36,9 +41,11 @@ pub(crate) struct Server {
 }
 
 /// Who we are to the mail server.
-pub(crate) struct Login {
-    pub(crate) username: String,
-    pub(crate) password: SecretString,
+pub struct Login {
+    /// The user's name.
+    pub username: String,
+    /// Its password.
+    pub password: SecretString,
 }
 
 /// How far a session had come.
@@ -86,15 +93,8 @@ pub(crate) struct Session(AsyncSmtpConnection);
 impl Server {
     /// Connects, makes TLS, and logs in.
     pub(crate) async fn open(&self, end: Instant) -> Result<Session, Failure> {
-        let mut connection = in_time(Phase::Connecting, end, self.connect()).await?;
-        if let Some(Login { username, password }) = &self.login {
-            let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
-            let mechanisms = [Mechanism::Plain, Mechanism::Login];
-            let auth =
-                async { connection.auth(&mechanisms, &credentials).await.map_err(|e| said(Phase::LoggingIn, &e)) };
-            in_time(Phase::LoggingIn, end, auth).await?;
-        }
-        Ok(Session(connection))
+        let connection = in_time(Phase::Connecting, end, self.connect()).await?;
+        log_in(connection, self.login.as_ref(), end).await
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {
@@ -104,12 +104,12 @@ impl Server {
         tcp.set_nodelay(true).map_err(failed)?;
         let peer = tcp.peer_addr().map_err(failed)?;
         match self.tls {
-            Tls::None => self.greet(Stream::new(tcp, peer)).await,
-            Tls::Implicit => self.greet(Stream::new(self.secure(tcp).await?, peer)).await,
+            Tls::None => greet(Stream::new(tcp, peer), &self.hello).await,
+            Tls::Implicit => greet(Stream::new(self.secure(tcp).await?, peer), &self.hello).await,
             Tls::Start => {
                 let socket = tcp.into_std().map_err(failed)?;
                 let plain = socket.try_clone().and_then(TcpStream::from_std).map_err(failed)?;
-                let mut plain = self.greet(Stream::new(plain, peer)).await?;
+                let mut plain = greet(Stream::new(plain, peer), &self.hello).await?;
                 if !plain.can_starttls() {
                     return Err(Failure::new(Phase::Connecting, "the server does not offer STARTTLS: see smtp.tls"));
                 }
@@ -117,7 +117,7 @@ impl Server {
                 // What somebody may have put behind the server's reply is thrown away with it, unread.
                 drop(plain);
                 let tcp = TcpStream::from_std(socket).map_err(failed)?;
-                self.greet(Stream::greeted(self.secure(tcp).await?, peer)).await
+                greet(Stream::greeted(self.secure(tcp).await?, peer), &self.hello).await
             }
         }
     }
@@ -127,15 +127,54 @@ impl Server {
         let name = ServerName::try_from(self.host.clone()).map_err(|error| failed(&error))?;
         TlsConnector::from(Arc::clone(&self.trust)).connect(name, tcp).await.map_err(|error| failed(&error))
     }
+}
 
-    async fn greet<S>(&self, stream: Stream<S>) -> Result<AsyncSmtpConnection, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug + 'static,
-    {
-        let hello = ClientId::Domain(self.hello.clone());
-        let connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await;
-        connection.map_err(|error| said(Phase::Connecting, &error))
+/// Waits for the greeting, and says hello.
+pub(crate) async fn greet<S>(stream: Stream<S>, hello: &str) -> Result<AsyncSmtpConnection, Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug + 'static,
+{
+    let hello = ClientId::Domain(hello.to_owned());
+    let connection = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello);
+    // lettre 0.11.23 panics at a line of white space alone in the answer to EHLO. Nothing has been sent yet.
+    let connection = AssertUnwindSafe(connection).catch_unwind().await;
+    let unreadable = |_| Failure::new(Phase::Connecting, "an answer to EHLO that can't be read");
+    connection.map_err(unreadable)?.map_err(|error| said(Phase::Connecting, &error))
+}
+
+/// Logs in, if there is a login.
+pub(crate) async fn log_in(
+    mut connection: AsyncSmtpConnection,
+    login: Option<&Login>,
+    end: Instant,
+) -> Result<Session, Failure> {
+    if let Some(login @ Login { username, password }) = login {
+        let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
+        let mechanisms = [Mechanism::Plain, Mechanism::Login];
+        let auth = async { connection.auth(&mechanisms, &credentials).await.map_err(|e| said(Phase::LoggingIn, &e)) };
+        let logged_in = in_time(Phase::LoggingIn, end, auth).await;
+        logged_in.map_err(|failure| Failure { text: without_password(&failure.text, login), ..failure })?;
     }
+    Ok(Session(connection))
+}
+
+/// A server may repeat what it did not understand, and so the password, in any of the forms in which it was sent.
+fn without_password(text: &str, Login { username, password }: &Login) -> String {
+    let password = password.expose_secret();
+    let plain = BASE64_STANDARD.encode(format!("\0{username}\0{password}"));
+    let secrets = [password.to_owned(), BASE64_STANDARD.encode(password), plain].map(|secret| secret.to_lowercase());
+    let reveals = |word: &str| {
+        let word = word.to_lowercase();
+        secrets.iter().any(|secret| shares_a_part(&word, secret))
+    };
+    let words = text.split_whitespace().map(|word| if reveals(word) { "(hidden)" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a word holds so much of a secret that it can't be by chance.
+fn shares_a_part(word: &str, secret: &str) -> bool {
+    let length = secret.len().min(PART_OF_A_SECRET);
+    length > 0 && secret.as_bytes().windows(length).any(|part| word.as_bytes().windows(length).any(|w| w == part))
 }
 
 impl Session {
@@ -227,4 +266,26 @@ async fn in_time<T>(phase: Phase, end: Instant, work: impl Future<Output = Resul
 fn said(phase: Phase, error: &lettre::transport::smtp::Error) -> Failure {
     let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     Failure { phase, code: error.status().map(u16::from), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_repeats_the_login_does_not_reveal_the_password() {
+        let login = Login { username: "tocsin".to_owned(), password: "pass-word".to_owned().into() };
+        let (plain, alone) = ("AHRvY3NpbgBwYXNzLXdvcmQ=", "cGFzcy13b3Jk");
+        assert_eq!(BASE64_STANDARD.decode(plain).unwrap(), b"\0tocsin\0pass-word");
+        assert_eq!(BASE64_STANDARD.decode(alone).unwrap(), b"pass-word");
+        for (said, kept) in [
+            (format!("unknown command: AUTH PLAIN {plain}"), "unknown command: AUTH PLAIN (hidden)"),
+            (format!("UNKNOWN COMMAND: {}", alone.to_uppercase()), "UNKNOWN COMMAND: (hidden)"),
+            (format!("unknown command: {}...", &alone[..8]), "unknown command: (hidden)"),
+            ("wrong: pass-word".to_owned(), "wrong: (hidden)"),
+            ("5.7.8 Username and Password not accepted".to_owned(), "5.7.8 Username and Password not accepted"),
+        ] {
+            assert_eq!(without_password(&said, &login), kept);
+        }
+    }
 }

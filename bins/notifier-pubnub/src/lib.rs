@@ -8,6 +8,7 @@ use runtime::{
     settings::{PUBNUB_PUB_KEY, PUBNUB_SERVICE_URL, PUBNUB_SUB_KEY, PUBNUB_UUID},
 };
 
+pub use crate::pubnub::classify;
 use crate::pubnub::{Keys, Pubnub};
 
 /// The program.

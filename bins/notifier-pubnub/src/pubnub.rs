@@ -105,15 +105,17 @@ impl Channel for Pubnub {
     }
 }
 
+/// What an answer means.
+///
 /// A publication is answered by `[1, "Sent", "17000000000000000"]`, whose last is the message's time token; an error by
 /// `[0, "Invalid Key", "17000000000000000"]` or `{"message": "..."}`.
-fn classify(answered: &Answered) -> Answer {
+pub fn classify(answered: &Answered) -> Answer {
     let body: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
     let said = body[1].as_str().or_else(|| body["message"].as_str()).unwrap_or_default();
     let sent = (200..300).contains(&answered.status) && body[0] != 0 && body["error"] != true;
     if sent {
         let accepted = Answer::new(Outcome::Delivered, "PubNub accepted the message");
-        let is_token = |token: &&str| token.len() <= 32 && token.bytes().all(|b| b.is_ascii_digit());
+        let is_token = |token: &&str| (1..=32).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_digit());
         return Answer { provider_id: body[2].as_str().filter(is_token).map(str::to_owned), ..accepted };
     }
     let (outcome, meaning) = if answered.status == 403 && body["payload"]["channels"].is_array() {
@@ -138,6 +140,8 @@ mod tests {
     fn answers() {
         let sent = classified(200, r#"[1, "Sent", "17000000000000001"]"#);
         assert_eq!((sent.outcome, sent.provider_id.as_deref()), (Outcome::Delivered, Some("17000000000000001")));
+        let odd = classified(200, r#"[1, "Sent", ""]"#);
+        assert_eq!((odd.outcome, odd.provider_id), (Outcome::Delivered, None));
         for (status, body, outcome) in [
             (400, r#"[0, "Invalid Key", "17000000000000001"]"#, Outcome::ChannelDown),
             (200, r#"[0, "Invalid Key", "17000000000000001"]"#, Outcome::ChannelDown),

@@ -9,6 +9,7 @@ use runtime::{
     settings::{WEBHOOK_ALLOW_PRIVATE, WEBHOOK_SECRET},
 };
 
+pub use crate::webhook::classify;
 use crate::{signature::Secret, webhook::Webhook};
 
 /// The program.

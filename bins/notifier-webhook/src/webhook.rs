@@ -105,7 +105,8 @@ impl Channel for Webhook {
     }
 }
 
-fn classify(answered: &Answered) -> Answer {
+/// What an answer means. A receiver says it with the status alone.
+pub fn classify(answered: &Answered) -> Answer {
     let (outcome, meaning) = outcome_of_status(answered.status);
     let detail = format!("the receiver: {meaning} (HTTP {})", answered.status);
     Answer { retry_after: answered.retry_after, ..Answer::new(outcome, detail) }

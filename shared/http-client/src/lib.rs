@@ -76,7 +76,7 @@ async fn read(mut response: Response, end: Instant) -> Answered {
     let mut body = Vec::new();
     while body.len() < MAX_ANSWER_BYTES {
         match timeout_at(end, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER_BYTES - body.len())]),
             // The status says enough where the rest is lost, or does not come.
             Ok(Ok(None) | Err(_)) | Err(_) => break,
         }
@@ -95,7 +95,7 @@ fn innermost(error: &reqwest::Error) -> String {
 
 /// Reads a Retry-After header (RFC 9110, section 10.2.3): whole seconds, or a date. What the date means is told by the
 /// answer's own Date header, so that no clock of this machine decides anything.
-fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+pub fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
@@ -120,6 +120,11 @@ pub fn outcome_of_status(status: u16) -> (Outcome, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
 
     #[test]
@@ -156,6 +161,23 @@ mod tests {
         ] {
             assert_eq!(outcome_of_status(status).0, outcome, "{status}");
         }
+    }
+
+    #[tokio::test]
+    async fn of_a_long_answer_no_more_is_kept_than_is_promised() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", server.local_addr().unwrap());
+        let client = builder(Duration::from_secs(5)).build().unwrap();
+        let answer = async {
+            let (mut stream, _) = server.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            // The client hangs up when it has enough.
+            while stream.write_all(&[b'x'; 100_001]).await.is_ok() {}
+        };
+        let (reply, ()) = tokio::join!(exchange(client.get(&url), Duration::from_secs(5)), answer);
+        let Reply::Answered(answered) = reply else { panic!("{reply:?}") };
+        assert_eq!((answered.status, answered.body.len()), (400, MAX_ANSWER_BYTES));
     }
 
     #[tokio::test]

@@ -123,8 +123,9 @@ fn parse_registry(property: Option<&Value>) -> Result<CallerIdRegistry, String> 
     CallerIdRegistry::new(pairs).map_err(|error: CallerIdRegistryError| error.to_string())
 }
 
-/// What an answer means. Public descriptions of the codes are in [`errors`].
-fn classify(what: &str, answered: &Answered) -> Answer {
+/// What an answer means. `what` was asked for, in words: `the call`. Twilio's own words are not repeated, as they may
+/// hold the number.
+pub fn classify(what: &str, answered: &Answered) -> Answer {
     let answer = parse(&answered.body);
     if (200..300).contains(&answered.status) {
         let accepted = Answer::new(Outcome::Delivered, format!("Twilio accepted {what}"));
@@ -142,7 +143,7 @@ fn parse(body: &[u8]) -> TwilioAnswer {
 
 /// Two letters and 32 hex digits; not taken too literally.
 fn is_sid(text: &str) -> bool {
-    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric())
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
@@ -160,8 +161,10 @@ mod tests {
         assert_eq!((answer.outcome, answer.provider_id.as_deref()), (Outcome::Delivered, Some("CA123")));
         assert_eq!(answer.detail.as_deref(), Some("Twilio accepted the call"));
         assert_eq!(classified(201, b"{").outcome, Outcome::Delivered);
-        let odd = classified(201, br#"{"sid": "CA\u0000"}"#);
-        assert_eq!((odd.outcome, odd.provider_id), (Outcome::Delivered, None));
+        for odd in [br#"{"sid": "CA\u0000"}"#.as_slice(), br#"{"sid": ""}"#] {
+            let odd = classified(201, odd);
+            assert_eq!((odd.outcome, odd.provider_id), (Outcome::Delivered, None));
+        }
     }
 
     #[test]

@@ -124,4 +124,13 @@ mod tests {
         let read = read(FieldKind::Json, Json::parse(json).unwrap()).unwrap();
         assert_eq!(read, serde_json::from_str::<Value>(json).unwrap());
     }
+
+    /// Found by fuzzing: read to within one unit in the last place only, this becomes 5.666666666666666e90.
+    #[test]
+    fn numbers_stay_as_they_are() {
+        for number in ["5.666666666666667e+90", "0.1", "-1.7976931348623157e+308", "5e-324", "9007199254740993"] {
+            let read = read(FieldKind::Json, Json::parse(number).unwrap()).unwrap();
+            assert_eq!(read.to_string(), number);
+        }
+    }
 }
