@@ -48,8 +48,8 @@ const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "stop-update",
         file: "shared/store/src/request.rs",
-        guard: "    FROM stopping s, fresh f\n    WHERE n.id = s.id",
-        without: "    FROM stopping s, fresh f\n    WHERE false AND n.id = s.id",
+        guard: "    FROM stopping s\n    WHERE n.id = s.id",
+        without: "    FROM stopping s\n    WHERE false AND n.id = s.id",
         tests: "test(stop_races::) | test(stopping::)",
     },
     Sabotage {
@@ -76,7 +76,7 @@ const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "mark-guard",
         file: "shared/store/src/dispatch.rs",
-        guard: "WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at = x.wake_at AND n.state IN ('queued', 'retrying')\";\n\nconst MARK_RETURNED",
+        guard: "WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at IS NOT DISTINCT FROM x.wake_at AND n.state IN ('queued', 'retrying')\";\n\nconst MARK_RETURNED",
         without: "WHERE n.id = x.id AND n.state IN ('queued', 'retrying')\";\n\nconst MARK_RETURNED",
         tests: "package(store)",
     },

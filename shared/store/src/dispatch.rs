@@ -71,6 +71,9 @@ pub struct DeadLetter {
     pub body: Vec<u8>,
 }
 
+// Where rows are found by their ids, `wake_at` is compared in a way that no index serves: statistics that were taken
+// while nothing was due make the planner believe that index to be empty, and it would go through all of it for each id.
+
 // Locked rows are passed over, so that activators share the work. Each channel has its own limit, so that a backlog
 // of one starves no other. `FOR UPDATE` sees the newest state, and the update asks again. A wake-up counts from now and
 // not from the due time, so that no two publications have the same.
@@ -89,13 +92,13 @@ WITH due AS MATERIALIZED (
         confirmed_at = NULL,
         reason = NULL
     FROM due WHERE n.id = due.id AND n.state IN ('scheduled', 'queued', 'retrying')
-        AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
+        AND coalesce(n.wake_at <= tocsin_now() + $3 * interval '1 microsecond', false)
         AND NOT (n.confirmed_at IS NOT NULL AND n.channel = ANY($4))
     RETURNING n.id, n.fence, n.channel, n.organisation, n.due_at, n.wake_at
 ), left_in_backlog AS (
     UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour'
     FROM due WHERE n.id = due.id AND n.state IN ('queued', 'retrying')
-        AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
+        AND coalesce(n.wake_at <= tocsin_now() + $3 * interval '1 microsecond', false)
         AND n.confirmed_at IS NOT NULL AND n.channel = ANY($4)
     RETURNING n.id
 ), next AS (
@@ -120,7 +123,7 @@ UPDATE notification n SET
     wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour',
     confirmed_at = tocsin_now()
 FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
-WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at = x.wake_at AND n.state IN ('queued', 'retrying')";
+WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at IS NOT DISTINCT FROM x.wake_at AND n.state IN ('queued', 'retrying')";
 
 const MARK_RETURNED: &str = "
 UPDATE notification n SET
@@ -129,12 +132,12 @@ UPDATE notification n SET
     returns = least(n.returns + 1, 100),
     reason = $4
 FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
-WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at = x.wake_at AND n.state IN ('queued', 'retrying')";
+WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at IS NOT DISTINCT FROM x.wake_at AND n.state IN ('queued', 'retrying')";
 
 const MARK_UNCONFIRMED: &str = "
 UPDATE notification n SET wake_at = tocsin_now()
 FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
-WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at = x.wake_at AND n.state IN ('queued', 'retrying')";
+WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at IS NOT DISTINCT FROM x.wake_at AND n.state IN ('queued', 'retrying')";
 
 const EXPIRE_CLAIMS: &str = "
 WITH lost AS (
@@ -158,7 +161,7 @@ WITH lost AS (
             WHEN n.attempts + 1 >= n.max_attempts THEN 'all ' || n.max_attempts || ' attempts failed'
         END
     FROM unnest($1::bigint[]) AS x(id)
-    WHERE n.id = x.id AND n.state = 'sending' AND n.wake_at <= tocsin_now()
+    WHERE n.id = x.id AND n.state = 'sending' AND coalesce(n.wake_at <= tocsin_now(), false)
     RETURNING n.id, n.fence, n.claimed_at, n.claimed_by, n.state
 ), history AS (
     INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome, detail, worker)

@@ -72,17 +72,18 @@ WITH input AS MATERIALIZED (
     SELECT i.*, p.id AS process_id,
         CASE
             WHEN i.reasons IS NOT NULL THEN 'rejected'
-            WHEN i.action = 'start' AND EXISTS (
-                SELECT FROM notification n
-                WHERE n.process_id = p.id AND n.wake_at IS NOT NULL AND n.state = 'scheduled'
-            ) THEN 'ignored'
-            WHEN i.action = 'stop' AND NOT EXISTS (
-                SELECT FROM notification n WHERE n.process_id = p.id AND n.wake_at IS NOT NULL
-            ) THEN 'ignored'
+            WHEN i.action = 'start' AND u.is_scheduled THEN 'ignored'
+            WHEN i.action = 'stop' AND NOT u.is_unfinished THEN 'ignored'
             ELSE 'accepted'
         END AS outcome
     FROM input i
-    LEFT JOIN process p ON p.organisation = $2 AND p.name = i.process_name
+    LEFT JOIN LATERAL (
+        SELECT p.id FROM process p WHERE p.organisation = $2 AND p.name = i.process_name OFFSET 0
+    ) p ON true
+    CROSS JOIN LATERAL (
+        SELECT count(*) > 0 AS is_unfinished, coalesce(bool_or(n.state = 'scheduled'), false) AS is_scheduled
+        FROM notification n WHERE n.process_id = p.id AND n.finished_at IS NULL
+    ) u
 ), recorded AS (
     INSERT INTO request (source, message_id, received_at, process_id, process_name, action, outcome, reasons, run, body)
     SELECT $1, j.message_id, tocsin_now(), j.process_id, j.process_name, j.action, j.outcome,
@@ -108,21 +109,18 @@ WITH input AS MATERIALIZED (
     FROM fresh f WHERE p.id = f.process_id AND f.outcome = 'accepted' AND f.action = 'start'
     RETURNING p.id, p.run
 ), stopping AS MATERIALIZED (
-    SELECT n.id FROM notification n
-    WHERE n.wake_at IS NOT NULL AND n.process_id IN (
-        SELECT process_id FROM fresh WHERE outcome = 'accepted' AND action = 'stop'
-    )
-    ORDER BY n.id FOR UPDATE
+    SELECT n.id, f.request_id FROM fresh f JOIN notification n ON n.process_id = f.process_id
+    WHERE f.outcome = 'accepted' AND f.action = 'stop' AND n.finished_at IS NULL
+    ORDER BY n.id FOR UPDATE OF n
 ), stopped AS (
     UPDATE notification n SET
         state = CASE WHEN n.state = 'sending' THEN n.state ELSE 'cancelled' END,
         stop_requested = n.stop_requested OR n.state = 'sending',
         wake_at = CASE WHEN n.state = 'sending' THEN n.wake_at END,
         finished_at = CASE WHEN n.state = 'sending' THEN NULL ELSE tocsin_now() END,
-        reason = CASE WHEN n.state = 'sending' THEN n.reason ELSE 'stopped by request ' || f.request_id END
-    FROM stopping s, fresh f
-    WHERE n.id = s.id AND n.wake_at IS NOT NULL
-        AND f.process_id = n.process_id AND f.outcome = 'accepted' AND f.action = 'stop'
+        reason = CASE WHEN n.state = 'sending' THEN n.reason ELSE 'stopped by request ' || s.request_id END
+    FROM stopping s
+    WHERE n.id = s.id AND n.state NOT IN ('delivered', 'failed', 'cancelled')
     RETURNING n.process_id
 ), made AS MATERIALIZED (
     SELECT nextval('notification_id_seq') AS id, f.n, f.process_id, f.request_id, s.run,
@@ -247,6 +245,13 @@ impl<'a> Batch<'a> {
                 .execute(&mut *transaction)
                 .await?;
         }
+        // The parts of the statement are joined with each other, which without hashing takes the square of the batch. A
+        // plan for any batch would expect a small one.
+        sqlx::query(
+            "SELECT set_config('enable_hashjoin', 'on', true), set_config('plan_cache_mode', 'force_custom_plan', true)",
+        )
+        .execute(&mut *transaction)
+        .await?;
         let rows = self.statement().fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(rows)

@@ -5,6 +5,7 @@ mod claims;
 mod pauses;
 mod requests;
 mod rights;
+mod statistics;
 mod transitions;
 
 use domain::{NotificationId, Outcome, State};

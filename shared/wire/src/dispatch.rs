@@ -38,7 +38,7 @@ pub struct Item {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDispatch {
     /// No JSON, or not of this shape.
-    #[error("no dispatch message: {0}")]
+    #[error("no dispatch message: {}", bounded(.0))]
     Json(#[from] serde_json::Error),
     /// A version that this program doesn't know.
     #[error("v: version {0} is not known here, only 1")]
@@ -52,6 +52,11 @@ pub enum InvalidDispatch {
     /// A time that no calendar has.
     #[error("due: {0} is no time")]
     Due(i64),
+}
+
+/// What serde says may repeat all that a stranger wrote.
+fn bounded(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(200).collect()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,6 +137,8 @@ mod tests {
         ] {
             assert!(Dispatch::from_json(bad.as_bytes()).is_err(), "{bad}");
         }
+        let long = format!(r#"{{"v":1,"ids":"{}"}}"#, "x".repeat(10_000));
+        assert!(Dispatch::from_json(long.as_bytes()).unwrap_err().to_string().len() < 300);
     }
 
     proptest! {

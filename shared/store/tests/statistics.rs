@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use domain::{Organisation, Outcome, State};
+use testkit::wait_for;
+
+use crate::{claim_request, fresh, requests::request, result};
+
+/// The planner knows a table as it was when its statistics were taken. When that was after a quiet night, with nothing
+/// unfinished, it takes the index of what is due for empty; in the morning's rush each statement must still go straight
+/// to the rows that it names.
+#[tokio::test]
+async fn statistics_of_a_quiet_time_lead_no_statement_through_all_that_is_due() {
+    const DUE: i64 = 20_000;
+    let (database, store) = fresh().await;
+    database.execute("ALTER TABLE notification SET (autovacuum_enabled = false)").await;
+    let insert = |process: &str, columns: &str, values: &str| {
+        format!(
+            "WITH p AS (INSERT INTO process (name, run) SELECT '{process}' || g, 1 FROM generate_series(1, {DUE}) g
+                        RETURNING id),
+                  r AS (INSERT INTO request (source, message_id, received_at, outcome, body)
+                        VALUES ('test', '{process}', now(), 'accepted', '') RETURNING id)
+             INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,
+                 accepted_at, expires_at, max_attempts, {columns})
+             SELECT p.id, r.id, 1, 'main', 'phone', now(), now(), now(), now() + interval '1 day', 10, {values}
+             FROM p, r"
+        )
+    };
+    database.execute(&insert("old", "state, finished_at", "'delivered', now()")).await;
+    database.execute("ANALYZE").await;
+    database.execute(&insert("new", "wake_at", "now()")).await;
+
+    let batch = store.due_claim(&["phone"], 1_000, Duration::ZERO, &[]).await.unwrap();
+    assert_eq!(batch.due.len(), 1_000);
+    let publications: Vec<_> = batch.due.iter().map(|due| due.publication).collect();
+    store.publications_confirmed(&publications).await.unwrap();
+    let ids: Vec<_> = publications.iter().map(|publication| publication.id).collect();
+    let claims = store.notifications_claim(claim_request(&ids, "worker")).await.unwrap().claims;
+    assert_eq!(claims.len(), 1_000);
+    let results: Vec<_> =
+        claims.iter().map(|claim| result(claim.id, claim.fence, Outcome::Delivered, State::Delivered)).collect();
+    assert_eq!(store.attempts_record(&results).await.unwrap().len(), 1_000);
+    let stops: Vec<_> = (1..=200).map(|n| request(&format!("stop{n}"), &format!("new{}", DUE - n), "stop")).collect();
+    let starts: Vec<_> = (1..=200).map(|n| request(&format!("start{n}"), &format!("old{n}"), "start")).collect();
+    for requests in [stops, starts] {
+        let results = store.requests_apply("queue", &Organisation::default(), &requests).await.unwrap();
+        assert!(results.iter().all(|result| result.notifications == 1), "{results:?}");
+    }
+    store.close().await;
+
+    // A connection counts what it has read when it ends. Only the search for what is due may go through this index.
+    let read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'notification_wake'";
+    let read = wait_for("what was read to be counted", Duration::from_secs(20), || async {
+        let read = database.count(read).await;
+        (read >= 1_000).then_some(read)
+    })
+    .await;
+    assert!(read < 5_000, "{read} entries of notification_wake were read for 1000 notifications that were due");
+}
