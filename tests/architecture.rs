@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("twilio", &["domain", "http-client", "notifier", "runtime"]),
     ("devservers", &[]),
     ("testkit", &["devservers"]),
+    ("bench", &["devservers", "domain", "store", "wire"]),
     // It judges the pipeline, and so must not use what the pipeline is made of.
     ("chaos", &["devservers"]),
     ("xtask", &["chaos", "devservers", "domain"]),

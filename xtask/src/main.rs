@@ -1,5 +1,6 @@
 //! Development tasks: `cargo xtask --help`.
 
+mod bench;
 mod checks;
 mod demo;
 mod events;
@@ -44,6 +45,13 @@ enum Task {
         #[arg(long)]
         chaos: bool,
     },
+    /// Measure speed beside what a user would pick instead
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// See `cargo xtask bench --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Let hundreds of thousands wait, with slow providers, and see that memory is bounded and nobody starves
     Flood(flood::FloodArguments),
     /// Feed everything that strangers send with whatever a fuzzer comes up with, and see that it holds
@@ -84,6 +92,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => stage::run(&arguments, demo::play),
         Task::Up(arguments) => stage::run(&arguments, |_, _| Ok(())),
         Task::Test { nextest } => checks::run(&nextest),
+        Task::Bench { arguments } => bench::run(&arguments),
         Task::Chaos(arguments) => checks::chaos(&arguments),
         Task::Sabotage { guards, chaos } => sabotage::run(&guards, chaos),
         Task::Flood(arguments) => flood::run(&arguments),

@@ -58,6 +58,11 @@ impl Postgres {
         process.as_ref().is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
 
+    /// Its first process, while it runs.
+    pub fn pid(&self) -> Option<i32> {
+        self.process.lock().expect("nobody panics while holding this lock").as_ref().map(Process::pid)
+    }
+
     /// Starts it again after it was stopped or killed, on the same port.
     pub fn run(&self, workplace: &Workplace) -> Result<()> {
         let data = self.dir.join("data");

@@ -44,7 +44,7 @@ impl Workplace {
             bail!("{} is in use by another run: end that first (Ctrl-C in its terminal)", dir.display());
         }
         let workplace = Self { dir: dir.to_owned(), _lock: lock };
-        workplace.end_leftovers()?;
+        workplace.end_everything()?;
         Ok(workplace)
     }
 
@@ -53,7 +53,8 @@ impl Workplace {
         &self.dir
     }
 
-    fn end_leftovers(&self) -> Result<()> {
+    /// Kills every process that was started in it and has not been noticed to end, such as what an earlier run left.
+    pub fn end_everything(&self) -> Result<()> {
         for entry in fs::read_dir(self.dir.join("processes"))? {
             let path = entry?.path();
             let record = fs::read_to_string(&path)?;

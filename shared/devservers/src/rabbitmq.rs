@@ -72,6 +72,12 @@ impl RabbitMq {
         Ok(rabbitmq)
     }
 
+    /// Its first process, while it runs.
+    pub fn pid(&self) -> Option<i32> {
+        let processes = self.processes.lock().expect("nobody panics while holding this lock");
+        processes.as_ref().map(|processes| processes.server.pid())
+    }
+
     /// Starts three nodes as one cluster, each with a copy of every queue.
     pub fn start_cluster(workplace: &Workplace) -> Result<Vec<Self>> {
         let dir = workplace.dir().join("rabbitmq");

@@ -1,0 +1,44 @@
+mod backlog;
+mod drain;
+mod idle;
+mod intake;
+mod punctuality;
+mod scale;
+mod slow_provider;
+mod stop;
+
+use anyhow::Result;
+
+use crate::{contender::Contender, progress::Progress, report::Section, stage::Stage};
+
+/// What every measure gets.
+pub(crate) struct Bench<'a> {
+    pub(crate) stage: &'a Stage,
+    /// Installed and ready.
+    pub(crate) peers: Vec<&'a dyn Contender>,
+    pub(crate) rounds: usize,
+    /// Notifications a drain.
+    pub(crate) count: u64,
+    /// Everything small and short, to see that it works rather than to know.
+    pub(crate) quick: bool,
+    pub(crate) progress: Progress,
+}
+
+/// A measure.
+pub(crate) struct Measure {
+    /// As options and the report call it.
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&Bench) -> Result<Section>,
+}
+
+/// All of them, in the order in which they are run.
+pub(crate) const MEASURES: &[Measure] = &[
+    Measure { name: "drain", run: drain::measure },
+    Measure { name: "backlog", run: backlog::measure },
+    Measure { name: "punctuality", run: punctuality::measure },
+    Measure { name: "idle", run: idle::measure },
+    Measure { name: "intake", run: intake::measure },
+    Measure { name: "slow-provider", run: slow_provider::measure },
+    Measure { name: "scale", run: scale::measure },
+    Measure { name: "stop", run: stop::measure },
+];
