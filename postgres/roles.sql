@@ -5,6 +5,7 @@ SET client_min_messages = warning;
 -- A user whose variable is empty or not set keeps the password that it has, if any.
 \set bridge ''
 \set activator ''
+\set api ''
 \set notifier_phone ''
 \set notifier_sms ''
 \set notifier_email ''
@@ -14,6 +15,7 @@ SET client_min_messages = warning;
 \set operator ''
 \getenv bridge POSTGRES_BRIDGE_PASSWORD
 \getenv activator POSTGRES_ACTIVATOR_PASSWORD
+\getenv api POSTGRES_API_PASSWORD
 \getenv notifier_phone POSTGRES_NOTIFIER_PHONE_PASSWORD
 \getenv notifier_sms POSTGRES_NOTIFIER_SMS_PASSWORD
 \getenv notifier_email POSTGRES_NOTIFIER_EMAIL_PASSWORD
@@ -26,7 +28,7 @@ BEGIN;
 
 -- What each may do is granted to these, by the migrations. They make them too, if they are the first and may.
 SELECT format('CREATE ROLE %I NOLOGIN', name)
-FROM (VALUES ('tocsin_bridge'), ('tocsin_activator'), ('tocsin_notifier'), ('tocsin_operator')) AS role (name)
+FROM (VALUES ('tocsin_bridge'), ('tocsin_activator'), ('tocsin_api'), ('tocsin_notifier'), ('tocsin_operator')) AS role (name)
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
 \gexec
 
@@ -34,6 +36,7 @@ SELECT command
 FROM (VALUES
     ('bridge', 'tocsin_bridge', :'bridge'),
     ('activator', 'tocsin_activator', :'activator'),
+    ('api', 'tocsin_api', :'api'),
     ('notifier-phone', 'tocsin_notifier', :'notifier_phone'),
     ('notifier-sms', 'tocsin_notifier', :'notifier_sms'),
     ('notifier-email', 'tocsin_notifier', :'notifier_email'),

@@ -4,6 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod activator_crashes;
+mod api;
+mod api_explain;
+mod api_failures;
+mod api_operation;
 mod architecture;
 mod bad_input;
 mod bridge_crashes;
@@ -29,5 +33,5 @@ mod wrong_clocks;
 /// Every program that runs for good.
 fn programs() -> Vec<String> {
     let notifiers = domain::CHANNELS.iter().map(domain::Channel::program);
-    ["bridge".to_owned(), "activator".to_owned()].into_iter().chain(notifiers).collect()
+    ["bridge", "activator", "api"].map(str::to_owned).into_iter().chain(notifiers).collect()
 }

@@ -36,6 +36,42 @@ const RIGHTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "api",
+        &[
+            "_sqlx_migrations SELECT",
+            "api_key INSERT",
+            "api_key SELECT",
+            "api_key UPDATE (revoked_at)",
+            "attempt SELECT",
+            "audit INSERT",
+            "audit SELECT",
+            "channel_pause DELETE",
+            "channel_pause INSERT",
+            "channel_pause SELECT",
+            "channel_pause UPDATE (paused_by, reason)",
+            "dead_letter SELECT",
+            "idempotency_key INSERT",
+            "idempotency_key SELECT",
+            "idempotency_key UPDATE (message_id, used_at)",
+            "notification INSERT",
+            "notification SELECT",
+            "notification UPDATE (attempts, confirmed_at, due_at, expires_at, finished_at, given_up, reason, retried_at, \
+             returns, state, stop_requested, wake_at)",
+            "notification_content INSERT",
+            "notification_content SELECT",
+            "notification_content UPDATE (address, options)",
+            "notification_id_seq USAGE",
+            "process INSERT",
+            "process SELECT",
+            "process UPDATE (run)",
+            "property INSERT",
+            "property SELECT",
+            "property UPDATE (updated_at, value)",
+            "request INSERT",
+            "request SELECT",
+        ],
+    ),
+    (
         "notifier",
         &[
             "_sqlx_migrations SELECT",
@@ -55,7 +91,11 @@ const RIGHTS: &[(&str, &[&str])] = &[
         "operator",
         &[
             "_sqlx_migrations SELECT",
+            "api_key INSERT",
+            "api_key SELECT (created_at, created_by, id, name, prefix, revoked_at, role)",
+            "api_key UPDATE (revoked_at)",
             "attempt SELECT",
+            "audit INSERT",
             "channel_pause DELETE",
             "channel_pause INSERT",
             "channel_pause SELECT",
@@ -144,7 +184,7 @@ async fn each_program_has_the_rights_that_it_needs_and_no_other() {
 async fn only_the_programs_have_such_rights() {
     let arena = Arena::new().await;
     let members = "SELECT m.member::regrole::text FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
-                   WHERE r.rolname IN ('tocsin_bridge', 'tocsin_activator', 'tocsin_notifier', 'tocsin_operator')";
+                   WHERE r.rolname IN ('tocsin_bridge', 'tocsin_activator', 'tocsin_api', 'tocsin_notifier', 'tocsin_operator')";
     let mut members: Vec<_> = arena.database.texts(members).await.iter().map(|name| name.replace('"', "")).collect();
     let mut expected: Vec<_> = programs().into_iter().chain(["operator".to_owned()]).collect();
     members.sort_unstable();
@@ -161,8 +201,12 @@ async fn what_a_taken_over_program_would_try_is_refused() {
         let mut attempts = vec![
             "DELETE FROM notification",
             "TRUNCATE attempt",
-            "SELECT body FROM request",
-            "SELECT body FROM dead_letter",
+            "UPDATE audit SET actor = 'nobody'",
+            "DELETE FROM audit",
+            "TRUNCATE audit",
+            "UPDATE request SET outcome = 'accepted'",
+            "UPDATE api_key SET role = 'admin'",
+            "DELETE FROM api_key",
             "UPDATE attempt SET outcome = 'delivered'",
             "UPDATE notification SET max_attempts = 100",
             "DROP TABLE attempt",
@@ -179,9 +223,15 @@ async fn what_a_taken_over_program_would_try_is_refused() {
         ];
         let group = group(program);
         if group != "notifier" {
-            attempts.extend(["SELECT address FROM notification_content", "UPDATE notification SET fence = 0"]);
+            attempts.push("UPDATE notification SET fence = 0");
         }
-        if group != "bridge" {
+        if group != "notifier" && group != "api" {
+            attempts.push("SELECT address FROM notification_content");
+        }
+        if group != "api" {
+            attempts.extend(["SELECT body FROM request", "SELECT body FROM dead_letter", "SELECT hash FROM api_key"]);
+        }
+        if group != "bridge" && group != "api" {
             attempts.push("INSERT INTO process (name) VALUES ('mine')");
             attempts.push(
                 "INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,
@@ -189,7 +239,7 @@ async fn what_a_taken_over_program_would_try_is_refused() {
                  VALUES (1, 1, 1, 'main', 'phone', now(), now(), now(), now(), now(), 1)",
             );
         }
-        if group != "operator" {
+        if group != "operator" && group != "api" {
             attempts.push("INSERT INTO channel_pause VALUES ('all', now(), 'me', NULL)");
             attempts.push("DELETE FROM channel_pause");
             attempts.push("UPDATE property SET value = '{}'");
@@ -233,7 +283,7 @@ async fn an_owner_who_is_no_superuser_migrates_if_he_may_make_roles_or_somebody_
     let first = migrate(0).await;
     assert!(first.status.success(), "the roles are there already: {first:?}");
 
-    let groups = ["bridge", "activator", "notifier", "operator"];
+    let groups = ["bridge", "activator", "api", "notifier", "operator"];
     for group in groups {
         admin.execute(&format!("ALTER ROLE tocsin_{group} RENAME TO elsewhere_{group}")).await;
     }

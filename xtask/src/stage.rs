@@ -17,7 +17,8 @@ use crate::{StageArguments, events::Screen, interrupt::Interrupt};
 
 /// The programs, in the order in which they are started.
 pub(crate) fn programs() -> Vec<String> {
-    ["bridge".to_owned(), "activator".to_owned()].into_iter().chain(CHANNELS.iter().map(Channel::program)).collect()
+    let first = ["bridge", "activator", "api"].map(str::to_owned);
+    first.into_iter().chain(CHANNELS.iter().map(Channel::program)).collect()
 }
 
 pub(crate) const DATABASE: &str = "tocsin";
@@ -36,6 +37,9 @@ pub(crate) struct Stage {
     processes: Vec<(String, Process)>,
     workplace: Workplace,
     health: Vec<(String, u16)>,
+    api_port: u16,
+    /// A key of role admin.
+    api_key: String,
 }
 
 /// Starts everything, plays, and stays until Ctrl-C, which stops what was started.
@@ -102,6 +106,8 @@ impl Stage {
             processes: Vec::new(),
             workplace,
             health: Vec::new(),
+            api_port: free_port()?,
+            api_key: String::new(),
         };
         let [http, smtp, smtps] = [simulator_port, smtp_port, smtps_port].map(|port| format!("127.0.0.1:{port}"));
         let authority = stage.authority();
@@ -109,6 +115,7 @@ impl Stage {
         stage.start("simulator", "simulator", &listen, &[("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned())])?;
         stage.wait_for_file(&authority)?;
         stage.migrate()?;
+        stage.api_key = stage.make_key()?;
         Ok(stage)
     }
 
@@ -150,6 +157,17 @@ impl Stage {
         Ok(())
     }
 
+    fn make_key(&self) -> Result<String> {
+        let mut command = Command::new(programs_dir()?.join("tocsin"));
+        command.args(["key", "create", "development", "--role", "admin"]).env_clear();
+        command.env("TOCSIN_DATABASE__URL", url_for("tocsin", &self.servers.postgres.url(DATABASE)));
+        let output = command.stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     fn environment(&self) -> PathBuf {
         self.workplace.dir().join("tocsin.env")
     }
@@ -188,6 +206,7 @@ impl Stage {
             ("TOCSIN_PUBNUB__SUB_KEY", "sub-key-development".to_owned()),
             ("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned()),
             ("TOCSIN_WEBHOOK__ALLOW_PRIVATE", "true".to_owned()),
+            ("TOCSIN_API__LISTEN", format!("127.0.0.1:{}", self.api_port)),
             ("TOCSIN_HEALTH__LISTEN", format!("127.0.0.1:{health_port}")),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
@@ -252,6 +271,8 @@ impl Stage {
         println!("Postgres              {}", self.servers.postgres.url(DATABASE));
         println!("SQS queue             {}", self.queue_url);
         println!("Simulated providers   {}/", self.simulator_url);
+        println!("API                   http://127.0.0.1:{}/docs  any user, and this key as password", self.api_port);
+        println!("API key (admin)       {}", self.api_key);
         println!("Try a channel         . {}; tocsin test phone +3851111111", self.environment().display());
         for (label, port) in &self.health {
             println!("{label:<21} http://127.0.0.1:{port}/health/ready  /metrics");

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{Bridge, waves};
+use crate::Bridge;
 
 /// The most receives that are applied together.
 const RECEIVES: usize = 50;
@@ -144,7 +144,7 @@ impl Applier {
                     aside.add(work);
                 }
                 (Disposition::BadData, Some(work)) if work.request.parsed.is_ok() => {
-                    todo.push(vec![rejected(work, &error)]);
+                    todo.push(vec![Work { request: work.request.rejected_by(&error), ..work }]);
                 }
                 (Disposition::BadData, Some(work)) => {
                     let message_id = work.receipt.message_id;
@@ -221,16 +221,9 @@ fn bounded(wave: Vec<Work>) -> Vec<Vec<Work>> {
 
 fn cut(work: Vec<Work>) -> Vec<Vec<Work>> {
     let keys = work.iter().map(|work| (work.group.as_str(), work.process()));
-    let waves = waves::cut(keys);
+    let waves = store::cut_waves(keys);
     let mut work: Vec<Option<Work>> = work.into_iter().map(Some).collect();
     waves.into_iter().map(|wave| wave.into_iter().filter_map(|n| work[n].take()).collect()).collect()
-}
-
-fn rejected(work: Work, error: &store::Error) -> Work {
-    let process = work.request.parsed.as_ref().ok().map(|request| request.process.clone());
-    let reasons = json!([{"field": "", "message": format!("the database can't hold it: {error}")}]);
-    let parsed = Err(RejectedRequest { process, reasons });
-    Work { request: ReceivedRequest { parsed, ..work.request }, ..work }
 }
 
 fn log(work: &Work, result: &RequestResult) {

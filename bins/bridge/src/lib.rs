@@ -6,7 +6,6 @@
 mod applier;
 mod outstanding;
 mod receiver;
-mod waves;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, io::Read};
+use std::io::Read;
 
 use clap::Subcommand;
 use domain::{CallerIdRegistry, PhoneNumber};
@@ -38,15 +38,15 @@ pub(crate) async fn run(command: &Command, store: &Store) -> Result<(), Problem>
         }
         Command::Set { registry } => {
             let value = parse(&text(registry)?)?;
-            store.property_set(PROPERTY, &value).await?;
+            store.property_set(PROPERTY, &value, &runtime::operator()).await?;
             println!("set; the workers use it from their next call on");
         }
         Command::Test { number } => {
             let number =
                 PhoneNumber::parse(number).map_err(|error| Problem::new(NOT_DONE, format!("NUMBER: {error}")))?;
             let stored = store.property(PROPERTY).await?.unwrap_or_default();
-            let registry =
-                read(&stored).map_err(|error| Problem::new(NOT_DONE, format!("the stored registry: {error}")))?;
+            let registry = CallerIdRegistry::from_json(&stored)
+                .map_err(|error| Problem::new(NOT_DONE, format!("the stored registry: {error}")))?;
             let caller = registry.caller_for(&number);
             let caller = caller.ok_or_else(|| Problem::new(NOT_DONE, "no prefix fits, and there is no default"))?;
             println!("{caller}");
@@ -69,23 +69,6 @@ fn parse(text: &str) -> Result<Value, Problem> {
     let wrong =
         |error: &dyn std::fmt::Display| Problem::new(NOT_DONE, format!("REGISTRY: {error}; nothing was changed"));
     let value: Value = serde_json::from_str(text).map_err(|error| wrong(&error))?;
-    if !value.is_object() {
-        return Err(wrong(&"must be a JSON object of prefixes and numbers"));
-    }
-    read(&value).map_err(|error| wrong(&error))?;
-    let numbers =
-        value.as_object().into_iter().flatten().filter_map(|(prefix, number)| Some((prefix, number.as_str()?)));
-    for (prefix, number) in numbers {
-        PhoneNumber::parse(number).map_err(|error| wrong(&format!("the number for {prefix:?} {error}")))?;
-    }
+    CallerIdRegistry::from_new_json(&value).map_err(|error| wrong(&error))?;
     Ok(value)
-}
-
-fn read(value: &Value) -> Result<CallerIdRegistry, String> {
-    let pairs: BTreeMap<String, String> = match value {
-        Value::Null => BTreeMap::new(),
-        value => serde_json::from_value(value.clone())
-            .map_err(|_| "must be a JSON object of prefixes and numbers".to_owned())?,
-    };
-    CallerIdRegistry::new(pairs).map_err(|error| error.to_string())
 }

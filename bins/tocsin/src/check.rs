@@ -12,7 +12,7 @@ use crate::UNAVAILABLE;
 
 /// Has each program check what it needs, all at once, and shows what they say.
 pub(crate) async fn run(wanted: &[String], json: bool, file: Option<&Path>) -> ExitCode {
-    let all = ["bridge".to_owned(), "activator".to_owned()];
+    let all = ["bridge", "activator", "api"].map(str::to_owned);
     let all: Vec<_> = all.into_iter().chain(CHANNELS.iter().map(Channel::program)).collect();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
         eprintln!("tocsin: no such program: {unknown}; there are {}", all.join(", "));

@@ -3,6 +3,7 @@
 
 mod caller_id;
 mod check;
+mod keys;
 mod pauses;
 mod ready;
 mod trial;
@@ -76,6 +77,9 @@ enum Command {
     /// Whose number calls and texts come from, by the longest prefix of the number that they go to
     #[command(subcommand)]
     CallerId(caller_id::Command),
+    /// Keys of the HTTP API
+    #[command(subcommand)]
+    Key(keys::Command),
     /// Ask a running program whether it is ready; for health checks of containers
     Ready {
         /// Its health endpoint; that of the program beside which this runs unless given
@@ -169,7 +173,7 @@ async fn run(arguments: Arguments) -> ExitCode {
 }
 
 async fn carry_out(command: Command, settings: Settings) -> Result<(), Problem> {
-    let store = Store::new(settings.database_url.expose_secret(), "tocsin", 2)?;
+    let store = Store::for_questions(settings.database_url.expose_secret(), "tocsin", 2)?;
     match command {
         Command::Migrate => migrate(&store).await?,
         Command::Test(arguments) => {
@@ -183,6 +187,7 @@ async fn carry_out(command: Command, settings: Settings) -> Result<(), Problem> 
         }
         Command::Resume { channel } => pauses::resume(&store, channel.0).await?,
         Command::CallerId(command) => caller_id::run(&command, &store).await?,
+        Command::Key(command) => keys::run(&command, &store).await?,
         Command::Check { .. } | Command::Ready { .. } | Command::Completions { .. } => {
             unreachable!("done without settings")
         }

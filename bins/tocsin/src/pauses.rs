@@ -20,7 +20,7 @@ pub(crate) async fn pause(store: &Store, channel: &str, by: &str, reason: Option
 }
 
 pub(crate) async fn resume(store: &Store, channel: &str) -> Result<(), Problem> {
-    let lifted = store.channel_resume(channel).await?;
+    let lifted = store.channel_resume(channel, &runtime::operator()).await?;
     if lifted.is_empty() {
         let others = store.channel_pauses().await?;
         let others: Vec<_> = others.iter().map(|pause| format!("; but {pause}")).collect();

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use crate::PhoneNumber;
+use serde_json::Value;
+
+use crate::{InvalidPhoneNumber, PhoneNumber};
 
 /// Which number a call or text comes from, by the longest prefix of the number it goes to.
 ///
@@ -15,6 +17,12 @@ pub struct CallerIdRegistry {
 /// What is wrong with a registry.
 #[derive(Debug, thiserror::Error)]
 pub enum CallerIdRegistryError {
+    /// Not even the form is right.
+    #[error("must be a JSON object of prefixes and numbers")]
+    NoObject,
+    /// A caller's number is none.
+    #[error("the number for {0:?} {1}")]
+    NotE164(String, InvalidPhoneNumber),
     /// A key is neither `default` nor `+` with digits.
     #[error("caller-id-registry: key {0:?} must be \"default\" or + and digits, such as \"+385\"")]
     Prefix(String),
@@ -40,6 +48,36 @@ impl CallerIdRegistry {
                     registry.by_prefix.insert(prefix, number);
                 }
                 _ => return Err(CallerIdRegistryError::Prefix(prefix)),
+            }
+        }
+        Ok(registry)
+    }
+
+    /// Reads the stored JSON object; null is an empty registry.
+    pub fn from_json(value: &Value) -> Result<Self, CallerIdRegistryError> {
+        let object = match value {
+            Value::Null => return Ok(Self::default()),
+            Value::Object(object) => object,
+            _ => return Err(CallerIdRegistryError::NoObject),
+        };
+        let pair = |(prefix, number): (&String, &Value)| match number {
+            Value::String(number) => Ok((prefix.clone(), number.clone())),
+            _ => Err(CallerIdRegistryError::NoObject),
+        };
+        Self::new(object.iter().map(pair).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// Reads a JSON object that is to be stored. All its numbers must be in E.164.
+    pub fn from_new_json(value: &Value) -> Result<Self, CallerIdRegistryError> {
+        if value.is_null() {
+            return Err(CallerIdRegistryError::NoObject);
+        }
+        let registry = Self::from_json(value)?;
+        let default = registry.default.iter().map(|number| ("default", number));
+        let all = registry.by_prefix.iter().map(|(prefix, number)| (prefix.as_str(), number)).chain(default);
+        for (prefix, number) in all {
+            if let Err(error) = PhoneNumber::parse(number) {
+                return Err(CallerIdRegistryError::NotE164(prefix.to_owned(), error));
             }
         }
         Ok(registry)

@@ -3,8 +3,11 @@
 //! Time and chance come in as arguments, so that the workers, the property tests and a model checker all run the
 //! same rules.
 
+mod api_key;
 mod caller_id;
 mod channel;
+/// Why a notification was or was not sent.
+pub mod explain;
 mod id;
 mod outcome;
 mod phone_number;
@@ -12,6 +15,7 @@ mod request;
 mod retry;
 mod state;
 
+pub use api_key::{ApiKey, InvalidApiKey, Role, UnknownRole};
 pub use caller_id::{CallerIdRegistry, CallerIdRegistryError};
 pub use channel::{CHANNELS, Channel, Field, FieldKind};
 pub use id::{InvalidName, NotificationId, Organisation, ProcessName};

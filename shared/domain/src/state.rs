@@ -2,7 +2,8 @@ use std::{fmt, str::FromStr};
 
 use crate::{OnUnknown, Outcome, after_attempt};
 
-/// Where a notification stands. `Delivered`, `Failed` and `Cancelled` are final.
+/// Where a notification stands. `Delivered`, `Failed` and `Cancelled` are final; only an operator can have a failed one
+/// tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// Waits for its time; was never handed over to the broker.
@@ -111,6 +112,8 @@ pub enum Event {
     ClaimExpired,
     /// Somebody stopped the process.
     Stop,
+    /// An operator wants a failed one tried again, with all its attempts and all its time anew.
+    Retry,
 }
 
 /// The transition table: what becomes of a notification, or `None` where the event changes nothing.
@@ -136,6 +139,7 @@ pub fn transition(before: &Notification, event: &Event) -> Option<Notification> 
         }
         (Event::Stop, Scheduled | Queued | Retrying) => to(Cancelled),
         (Event::Stop, Sending) if !n.stop_requested => Some(Notification { stop_requested: true, ..n }),
+        (Event::Retry, Failed) => Some(Notification { state: Retrying, stop_requested: false, attempts: 0, ..n }),
         _ => None,
     }
 }
@@ -164,6 +168,7 @@ mod tests {
             fence.prop_map(|fence| Event::Release { fence }),
             Just(Event::ClaimExpired),
             Just(Event::Stop),
+            Just(Event::Retry),
         ]
     }
 
@@ -213,7 +218,11 @@ mod tests {
             let mut stopped = false;
             for event in events {
                 let Some(next) = transition(&n, &event) else { continue };
-                prop_assert!(!n.state.is_final(), "a final state is left by {:?}", event);
+                let is_retry = event == Event::Retry;
+                prop_assert!(!n.state.is_final() || is_retry, "a final state is left by {:?}", event);
+                prop_assert!(!is_retry || n.state == State::Failed);
+                // Who wants it after a stop has said so after it.
+                stopped &= !is_retry;
                 prop_assert!(next.fence >= n.fence);
                 prop_assert!(next.attempts <= max_attempts);
                 if next.state == State::Sending && n.state != State::Sending {

@@ -2,6 +2,8 @@
 //!
 //! The only place that reads the environment. It knows nothing of notifications.
 
+use rand::Rng;
+
 mod checks;
 #[cfg(debug_assertions)]
 mod failpoint;
@@ -34,6 +36,13 @@ pub fn failpoint(point: &'static str, key: impl std::fmt::Display) {
 /// A number from 0 to 1, for spreading waits.
 pub fn chance() -> f64 {
     rand::random()
+}
+
+/// Bytes that nobody can guess.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes
 }
 
 /// What this machine calls itself: letters, digits, dots and hyphens.

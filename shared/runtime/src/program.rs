@@ -225,13 +225,7 @@ pub fn read_settings<C>(
 }
 
 fn common(reader: &mut Reader) -> Option<Common> {
-    let listen = reader.text(&HEALTH_LISTEN).and_then(|text| {
-        let address = text.parse::<SocketAddr>();
-        if address.is_err() {
-            reader.wrong(&HEALTH_LISTEN, "must be an address and a port such as 127.0.0.1:9464 or [::]:9464");
-        }
-        address.ok()
-    });
+    let listen = reader.socket_address(&HEALTH_LISTEN);
     let log_format = reader.one_of(&LOG_FORMAT, &[("json", LogFormat::Json), ("human", LogFormat::Human)]);
     let log_filter = reader.text(&LOG_LEVEL).and_then(|text| {
         let filter = EnvFilter::try_new(&text);

@@ -1,4 +1,6 @@
-use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::Path, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Display, net::SocketAddr, ops::RangeInclusive, path::Path, str::FromStr, time::Duration,
+};
 
 use config::{Config, Environment, File};
 use secrecy::SecretString;
@@ -189,6 +191,16 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// An address and a port to listen on.
+    pub fn socket_address(&mut self, setting: &Setting) -> Option<SocketAddr> {
+        let address = self.text(setting)?.parse();
+        if address.is_err() {
+            let example = setting.default.unwrap_or("127.0.0.1:80");
+            self.wrong(setting, format!("must be an address and a port such as {example} or [::]:9464"));
+        }
+        address.ok()
     }
 
     /// `true` or `false`.

@@ -58,6 +58,7 @@ settings! {
     NOTIFIER_CALL_TIMEOUT_SECONDS = "notifier.call_timeout_seconds", Some("10"), "When a call is given up, 1 to 300 s";
     NOTIFIER_DRY_RUN = "notifier.dry_run", Some("false"), "true: record what would have been sent, and call nobody";
     ACTIVATOR_BUNDLE = "activator.bundle", Some("16"), "Notifications in one message under load, 1 to 1000; not more than a worker's notifier.max_in_flight";
+    API_LISTEN = "api.listen", Some("127.0.0.1:9470"), "Where the HTTP API is served; behind a proxy that speaks TLS, where others can reach it";
     HEALTH_LISTEN = "health.listen", Some("127.0.0.1:9464"), "Where /health/live, /health/ready and /metrics are served; by default any free port where 9464 is taken";
     LOG_FORMAT = "log.format", Some("json"), "json or human";
     LOG_LEVEL = "log.level", Some("info"), "error, warn, info, debug, trace, or a filter such as info,lapin=debug";

@@ -3,23 +3,41 @@
 //! Each change is one statement over many rows, guarded by the state and the fence of the rows that it locks. The
 //! guards follow `domain::transition`; a test drives every state and event through both. Time is `tocsin_now()`.
 
+mod api_key;
+mod audit;
 mod claim;
 mod clock;
 mod dispatch;
 mod error;
+mod happenings;
 mod history;
+mod page;
 mod pause;
 mod pool;
 mod property;
 mod record;
+mod repair;
+mod report;
 mod request;
+mod request_list;
+mod status;
+mod waves;
 
+pub use api_key::ApiKeyRecord;
+pub use audit::AuditRecord;
 pub use claim::{Claim, ClaimBatch, ClaimRequest, Expired};
 pub use clock::DatabaseClock;
 pub use dispatch::{DeadLetter, Due, DueBatch, ExpiredClaim, Publication};
 pub use error::{Disposition, Error, Result};
+pub use happenings::Happening;
 pub use history::{AttemptRecord, NotificationRecord, ProcessHistory, RequestRecord};
+pub use page::Page;
 pub use pause::{ALL_CHANNELS, Pause};
 pub use pool::{DueHints, Store};
 pub use record::{AttemptResult, Recorded};
+pub use repair::{BulkRetry, Edit, FailureFilter, FailureGroup, MAX_FAILURES, Repair};
+pub use report::{NotificationFilter, NotificationReport, ProcessRecord};
 pub use request::{ReceivedRequest, RejectedRequest, RequestOutcome, RequestResult};
+pub use request_list::{RecordedRequest, RequestFilter};
+pub use status::{Connected, DeadLetterRecord, Lateness, StatusReport, Work};
+pub use waves::cut_waves;

@@ -32,20 +32,38 @@ const PAUSES: &str = "SELECT channel, paused_at, paused_by, reason FROM channel_
 
 const PAUSES_OF: &str = "SELECT channel, paused_at, paused_by, reason FROM channel_pause WHERE channel IN ($1, 'all')";
 
+const PAUSE: &str = "
+WITH before AS MATERIALIZED (
+    SELECT jsonb_build_object('by', paused_by, 'reason', reason) AS pause FROM channel_pause WHERE channel = $1
+    FOR UPDATE
+), paused AS (
+    INSERT INTO channel_pause (channel, paused_at, paused_by, reason) VALUES ($1, tocsin_now(), $2, $3)
+    ON CONFLICT (channel) DO UPDATE SET paused_by = excluded.paused_by, reason = excluded.reason
+)
+INSERT INTO audit (at, actor, action, object, before, after)
+VALUES (tocsin_now(), $2, 'channel.pause', 'channel ' || $1, (SELECT pause FROM before),
+    jsonb_build_object('by', $2, 'reason', $3))";
+
+const RESUME: &str = "
+WITH resumed AS (
+    DELETE FROM channel_pause WHERE channel = $1 OR $1 = 'all' RETURNING channel, paused_at, paused_by, reason
+), audited AS (
+    INSERT INTO audit (at, actor, action, object, before)
+    SELECT tocsin_now(), $2, 'channel.resume', 'channel ' || channel,
+        jsonb_build_object('by', paused_by, 'reason', reason)
+    FROM resumed
+)
+SELECT * FROM resumed ORDER BY channel";
+
 impl Store {
     /// Pauses a channel, or all. One that is paused already is so for this reason now. After this no claim of it succeeds.
     pub async fn channel_pause(&self, channel: &str, by: &str, reason: Option<&str>) -> Result<()> {
-        let pause = "INSERT INTO channel_pause (channel, paused_at, paused_by, reason)
-                     VALUES ($1, tocsin_now(), $2, $3)
-                     ON CONFLICT (channel) DO UPDATE SET paused_by = excluded.paused_by, reason = excluded.reason";
-        self.execute(|| sqlx::query(pause).bind(channel).bind(by).bind(reason)).await
+        self.execute(|| sqlx::query(PAUSE).bind(channel).bind(by).bind(reason)).await
     }
 
     /// Lets a channel go on, or all; of all, the ones that were paused by name too. Answers what was lifted.
-    pub async fn channel_resume(&self, channel: &str) -> Result<Vec<Pause>> {
-        let resume = "DELETE FROM channel_pause WHERE channel = $1 OR $1 = 'all'
-                      RETURNING channel, paused_at, paused_by, reason";
-        let rows = self.fetch_all(|| sqlx::query(resume).bind(channel)).await?;
+    pub async fn channel_resume(&self, channel: &str, by: &str) -> Result<Vec<Pause>> {
+        let rows = self.fetch_all(|| sqlx::query(RESUME).bind(channel).bind(by)).await?;
         rows.iter().map(pause).collect()
     }
 

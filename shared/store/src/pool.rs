@@ -41,8 +41,19 @@ pub struct Store {
 impl Store {
     /// Prepares connections, but makes none yet: a database that is away shows when it is needed.
     ///
-    /// `program` is what `pg_stat_activity` calls these connections.
+    /// `program` is what `pg_stat_activity` calls these connections. Each statement is planned once: all of the pipeline's
+    /// find their rows by ids, and with the settings below there is one good plan for each, whatever the statistics say.
+    /// To make it anew each time costs more than to carry it out for twenty rows.
     pub fn new(url: &str, program: &str, max_connections: u32) -> Result<Self> {
+        Self::with_plans("force_generic_plan", url, program, max_connections)
+    }
+
+    /// The same for people's questions, whose filters may be given or not: those are planned each time.
+    pub fn for_questions(url: &str, program: &str, max_connections: u32) -> Result<Self> {
+        Self::with_plans("force_custom_plan", url, program, max_connections)
+    }
+
+    fn with_plans(plan_cache_mode: &str, url: &str, program: &str, max_connections: u32) -> Result<Self> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| Error::Url)?
             .application_name(program)
@@ -58,9 +69,7 @@ impl Store {
                 ("enable_mergejoin", "off"),
                 ("enable_bitmapscan", "off"),
                 ("jit", "off"),
-                // With that there is one good plan for each statement, whatever the statistics say and however many
-                // rows are asked for. To make it anew each time costs more than to carry it out for twenty rows.
-                ("plan_cache_mode", "force_generic_plan"),
+                ("plan_cache_mode", plan_cache_mode),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)

@@ -3,6 +3,16 @@ use sqlx::Row;
 
 use crate::{Result, Store};
 
+const SET: &str = "
+WITH before AS MATERIALIZED (
+    SELECT value FROM property WHERE key = $1 FOR UPDATE
+), changed AS (
+    INSERT INTO property (key, value, updated_at) VALUES ($1, $2, tocsin_now())
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at
+)
+INSERT INTO audit (at, actor, action, object, before, after)
+VALUES (tocsin_now(), $3, 'property.set', 'property ' || $1, (SELECT value FROM before), $2)";
+
 impl Store {
     /// A property, such as `caller-id-registry`, if it is set.
     pub async fn property(&self, key: &str) -> Result<Option<Value>> {
@@ -11,9 +21,7 @@ impl Store {
     }
 
     /// Sets a property to a JSON value. Every claim from then on is made with it.
-    pub async fn property_set(&self, key: &str, value: &Value) -> Result<()> {
-        let set = "INSERT INTO property (key, value, updated_at) VALUES ($1, $2, tocsin_now())
-                   ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at";
-        self.execute(|| sqlx::query(set).bind(key).bind(value)).await
+    pub async fn property_set(&self, key: &str, value: &Value, by: &str) -> Result<()> {
+        self.execute(|| sqlx::query(SET).bind(key).bind(value).bind(by)).await
     }
 }

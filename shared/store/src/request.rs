@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use domain::{Action, OnUnknown, Organisation, ProcessName, Request};
 use jiff_sqlx::ToSqlx;
+use serde_json::json;
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
-use crate::{Result, Store, pool::Statement};
+use crate::{Error, Result, Store, pool::Statement};
 
 /// A request as it was received, read or not.
 #[derive(Debug, Clone)]
@@ -24,6 +25,18 @@ pub struct RejectedRequest {
     pub process: Option<ProcessName>,
     /// `[{"field": .., "message": ..}]`, every reason.
     pub reasons: serde_json::Value,
+}
+
+impl ReceivedRequest {
+    /// The same, rejected because the database can't hold it.
+    pub fn rejected_by(self, error: &Error) -> Self {
+        let process = match self.parsed {
+            Ok(request) => Some(request.process),
+            Err(rejected) => rejected.process,
+        };
+        let reasons = json!([{"field": "", "message": format!("the database can't hold it: {error}")}]);
+        Self { parsed: Err(RejectedRequest { process, reasons }), ..self }
+    }
 }
 
 /// What came of a request.

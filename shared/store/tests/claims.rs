@@ -142,7 +142,7 @@ async fn a_statement_that_is_dropped_half_way_takes_nobody_elses_with_it() {
         let organisation = Organisation::default();
         let apply = store.requests_apply("queue", &organisation, &requests);
         let _ended_either_way = tokio::join!(hint, tokio::time::timeout(Duration::from_micros(n * 30), apply));
-        store.property_set(&format!("k{n}"), &json!(n)).await.unwrap();
+        store.property_set(&format!("k{n}"), &json!(n), "maria").await.unwrap();
     }
     assert_eq!(database.count("SELECT count(*) FROM property").await, 100, "each was said to be set");
 }
@@ -235,7 +235,7 @@ async fn a_claim_takes_the_property_along() {
     let (database, store) = fresh().await;
     let ask = || store::ClaimRequest { property: Some("caller-id-registry"), ..claim_request(&[], "worker") };
     assert_eq!(store.notifications_claim(ask()).await.unwrap().property, None);
-    store.property_set("caller-id-registry", &json!({"default": "+1"})).await.unwrap();
+    store.property_set("caller-id-registry", &json!({"default": "+1"}), "maria").await.unwrap();
     assert_eq!(store.notifications_claim(ask()).await.unwrap().property, Some(json!({"default": "+1"})));
     assert_eq!(database.count("SELECT count(*) FROM property").await, 1);
 }

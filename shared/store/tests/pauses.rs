@@ -11,7 +11,7 @@ async fn what_is_paused_is_not_claimed_and_goes_on_after_a_resume() {
         assert_eq!(state(&database, id).await, "queued");
         let paused = store.channel_paused("phone").await.unwrap().unwrap();
         assert!(paused.to_string().starts_with(&format!("{pause} is paused by maria since ")), "{paused}");
-        assert_eq!(store.channel_resume(pause).await.unwrap().len(), 1);
+        assert_eq!(store.channel_resume(pause, "maria").await.unwrap().len(), 1);
         assert!(claim(&store, id).await.is_some());
     }
     assert_eq!(store.channel_pauses().await.unwrap(), []);
@@ -35,7 +35,7 @@ async fn a_second_pause_brings_its_reason_and_all_lifts_every_one() {
     let pauses = store.channel_pauses().await.unwrap();
     let told: Vec<_> = pauses.iter().map(|p| (p.channel.as_str(), p.paused_by.as_str(), p.reason.as_deref())).collect();
     assert_eq!(told, [("all", "ivan", None), ("phone", "ivan", Some("two"))]);
-    assert_eq!(store.channel_resume("phone").await.unwrap().len(), 1);
+    assert_eq!(store.channel_resume("phone", "maria").await.unwrap().len(), 1);
     store.channel_pause("phone", "ivan", None).await.unwrap();
-    assert_eq!(store.channel_resume("all").await.unwrap().len(), 2);
+    assert_eq!(store.channel_resume("all", "maria").await.unwrap().len(), 2);
 }

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use domain::{NotificationId, Organisation, Outcome, State};
-use store::{ClaimRequest, DeadLetter, Publication, Store};
+use store::{
+    ClaimRequest, DeadLetter, Edit, FailureFilter, NotificationFilter, Page, Publication, RequestFilter, Store,
+};
 use testkit::Database;
 
 use crate::{claim_request, requests::request, result};
@@ -65,12 +67,59 @@ async fn the_operators_command_may_do_its_work() {
     let operator = store(&database, "tocsin");
     operator.check().await.unwrap();
     for _ in 0..2 {
-        operator.property_set("caller-id-registry", &serde_json::json!({})).await.unwrap();
+        operator.property_set("caller-id-registry", &serde_json::json!({}), "maria").await.unwrap();
         operator.channel_pause("phone", "maria", None).await.unwrap();
     }
     operator.property("caller-id-registry").await.unwrap();
     operator.channel_pauses().await.unwrap();
     operator.channel_paused("phone").await.unwrap();
-    operator.channel_resume("all").await.unwrap();
+    operator.channel_resume("all", "maria").await.unwrap();
     operator.process_history("p").await.unwrap();
+    let key = domain::ApiKey::of_random([7; 36]);
+    operator.api_key_create(&key, "maria", domain::Role::Admin, "maria@host").await.unwrap();
+    assert_eq!(operator.api_keys().await.unwrap().len(), 1);
+    assert!(operator.api_key_revoke(key.prefix(), "maria@host").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_api_may_do_its_work() {
+    let database = Database::create().await;
+    let api = store(&database, "api");
+    let page = Page { before: None, limit: 10 };
+    api.check().await.unwrap();
+    let key = domain::ApiKey::of_random([7; 36]);
+    api.api_key_create(&key, "maria", domain::Role::Admin, "maria").await.unwrap();
+    assert!(api.api_key_find(&key).await.unwrap().is_some());
+    api.api_keys().await.unwrap();
+    api.api_key_revoke(key.prefix(), "maria").await.unwrap();
+    let message_id = api.idempotency_key_use("api:1", "a").await.unwrap();
+    assert_eq!(api.idempotency_key_use("api:1", "a").await.unwrap(), message_id);
+    for (message_id, action) in [("1", "start"), ("1", "start"), ("2", "stop")] {
+        let requests = [request(message_id, "p", action)];
+        api.requests_apply("api:1", &Organisation::default(), &requests).await.unwrap();
+    }
+    api.hint_due().await.unwrap();
+    assert_eq!(api.requests_named("api:1", &["1"]).await.unwrap().len(), 1);
+    assert_eq!(api.request_list(RequestFilter::default(), page).await.unwrap().len(), 2);
+    api.request(1).await.unwrap();
+    assert_eq!(api.processes(None, page).await.unwrap().len(), 1);
+    assert_eq!(api.notification_reports(NotificationFilter::default(), page).await.unwrap().len(), 1);
+    api.failure_groups(None).await.unwrap();
+    api.failure_retry(ID, "maria").await.unwrap();
+    api.failures_retry(FailureFilter::default(), 10, 1.0, "maria").await.unwrap();
+    api.failures_retry_dry(FailureFilter::default(), 10).await.unwrap();
+    api.failure_give_up(ID, "maria").await.unwrap();
+    let edit = Edit { address: Some(("phone-number", "+385".to_owned())), ..Default::default() };
+    api.failure_edit(ID, &edit, "maria").await.unwrap();
+    for _ in 0..2 {
+        api.property_set("caller-id-registry", &serde_json::json!({}), "maria").await.unwrap();
+        api.channel_pause("phone", "maria", None).await.unwrap();
+    }
+    api.property("caller-id-registry").await.unwrap();
+    api.channel_pauses().await.unwrap();
+    api.channel_resume("all", "maria").await.unwrap();
+    api.status(3_600.0, &["bridge"]).await.unwrap();
+    api.dead_letters(page).await.unwrap();
+    api.audit_list(None, page).await.unwrap();
+    api.happenings().await.unwrap();
 }

@@ -34,7 +34,7 @@ fn notifications() -> Vec<Notification> {
         for stop_requested in [false, true] {
             for attempts in [0, MAX_ATTEMPTS - 1] {
                 for on_unknown in [OnUnknown::Retry, OnUnknown::Fail] {
-                    if !stop_requested || state == State::Sending {
+                    if !stop_requested || matches!(state, State::Sending | State::Failed) {
                         let fence = 4;
                         let max_attempts = MAX_ATTEMPTS;
                         all.push(Notification { state, fence, stop_requested, attempts, max_attempts, on_unknown });
@@ -47,7 +47,7 @@ fn notifications() -> Vec<Notification> {
 }
 
 fn events(fence: i64) -> Vec<Event> {
-    let mut all = vec![Event::Publish, Event::PublishReturned, Event::ClaimExpired, Event::Stop];
+    let mut all = vec![Event::Publish, Event::PublishReturned, Event::ClaimExpired, Event::Stop, Event::Retry];
     for due in [false, true] {
         for expired in [false, true] {
             all.push(Event::Claim { due, expired });
@@ -115,6 +115,10 @@ async fn apply(database: &Database, store: &Store, id: NotificationId, before: &
         }
         Event::ClaimExpired => {
             store.claims_expire(&[id]).await.unwrap();
+        }
+        Event::Retry => {
+            let done = store.failure_retry(id, "maria").await.unwrap();
+            assert_eq!(done == store::Repair::Done, before.state == State::Failed);
         }
         Event::Stop => {
             let request = wire::parse_request(json!({"process-id": "p", "action": "stop"}).to_string().as_bytes());

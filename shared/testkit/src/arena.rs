@@ -149,6 +149,7 @@ impl Arena {
             ("TOCSIN_PUBNUB__SUB_KEY", "sub-key-development"),
             ("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET),
             ("TOCSIN_WEBHOOK__ALLOW_PRIVATE", "true"),
+            ("TOCSIN_API__LISTEN", "127.0.0.1:0"),
             ("TOCSIN_HEALTH__LISTEN", "127.0.0.1:0"),
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),

@@ -3,6 +3,7 @@
 //!
 //! Everything here panics where it can't go on, as tests do.
 
+mod api;
 mod arena;
 mod database;
 mod program;
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use api::{Answer, Api};
 pub use arena::Arena;
 pub use database::Database;
 pub use devservers::{Relay, Signal};

@@ -57,7 +57,7 @@ impl fmt::Display for Reason {
 /// Keys that the engine doesn't know are passed over; a known key that stands twice is an error, and so is U+0000
 /// anywhere, as no database text can hold it.
 pub fn parse_request(body: &[u8]) -> Result<Request, Rejection> {
-    let mut reader = Reader { reasons: Vec::new(), more: 0 };
+    let mut reader = Reader::default();
     let mut process = None;
     let request = reader.body(body).and_then(|members| reader.request(members, &mut process));
     match request {
@@ -66,15 +66,16 @@ pub fn parse_request(body: &[u8]) -> Result<Request, Rejection> {
     }
 }
 
-type Members = Vec<(String, Json)>;
+pub(crate) type Members = Vec<(String, Json)>;
 
-struct Reader {
-    reasons: Vec<Reason>,
+#[derive(Default)]
+pub(crate) struct Reader {
+    pub(crate) reasons: Vec<Reason>,
     more: usize,
 }
 
 impl Reader {
-    fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
         if self.reasons.len() == MAX_REASONS {
             self.more += 1;
             return;
@@ -86,7 +87,7 @@ impl Reader {
         }
     }
 
-    fn finish(mut self) -> Vec<Reason> {
+    pub(crate) fn finish(mut self) -> Vec<Reason> {
         if self.more > 0 {
             let message = format!("and {} more", self.more);
             self.reasons.push(Reason { field: String::new(), message });
@@ -94,7 +95,7 @@ impl Reader {
         self.reasons
     }
 
-    fn body(&mut self, body: &[u8]) -> Option<Members> {
+    pub(crate) fn body(&mut self, body: &[u8]) -> Option<Members> {
         if body.len() > MAX_BODY_BYTES {
             self.wrong("", format!("must be at most {MAX_BODY_BYTES} bytes, is {}", body.len()));
             return None;
@@ -295,7 +296,13 @@ impl Reader {
     }
 
     /// A channel's own key: `None` if it is wrong, `Some(None)` if it is not there and need not be.
-    fn field(&mut self, members: &mut Members, path: &str, channel: &Channel, field: &Field) -> Option<Option<Value>> {
+    pub(crate) fn field(
+        &mut self,
+        members: &mut Members,
+        path: &str,
+        channel: &Channel,
+        field: &Field,
+    ) -> Option<Option<Value>> {
         let problem = match self.take(members, path, field.key) {
             None if field.required => format!("is required for channel {}", channel.name),
             None => return Some(None),
@@ -344,7 +351,7 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, members: &mut Members, path: &str, key: &str) -> Option<Json> {
+    pub(crate) fn take(&mut self, members: &mut Members, path: &str, key: &str) -> Option<Json> {
         let first = members.iter().position(|(name, _)| name == key)?;
         let (_, value) = members.remove(first);
         if members.iter().any(|(name, _)| name == key) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 ///
 /// `keys` gives the group and the process, if one could be read, of each request. The answer has the positions of
 /// each wave.
-pub(crate) fn cut<'a>(keys: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Vec<Vec<usize>> {
+pub fn cut_waves<'a>(keys: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Vec<Vec<usize>> {
     let mut next_by_process: HashMap<&str, usize> = HashMap::new();
     let mut last_by_group: HashMap<&str, usize> = HashMap::new();
     let mut waves: Vec<Vec<usize>> = Vec::new();
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     fn waves(keys: &[(&str, Option<&str>)]) -> Vec<Vec<usize>> {
-        cut(keys.iter().copied())
+        cut_waves(keys.iter().copied())
     }
 
     #[test]

@@ -1,0 +1,163 @@
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use store::{FailureFilter, FailureGroup, MAX_FAILURES};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    Api,
+    auth::{MayOperate, MayRead},
+    input::{Body, Parameters},
+    notifications::{hint, known_channel},
+    problem::Problem,
+    view::time,
+};
+
+const DEFAULT_LIMIT: i64 = 1_000;
+
+const DEFAULT_PER_SECOND: f64 = 10.0;
+
+/// Which failures.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Of {
+    /// Of one channel.
+    channel: Option<String>,
+}
+
+/// Failures of one channel that have one cause.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Group {
+    channel: String,
+    /// What the provider said last, or why Tocsin gave it up.
+    cause: String,
+    count: i64,
+    /// When the first of them failed.
+    first_at: String,
+    /// When the last of them failed.
+    last_at: String,
+    /// The newest of them, five at most.
+    examples: Vec<i64>,
+}
+
+impl From<FailureGroup> for Group {
+    fn from(group: FailureGroup) -> Self {
+        let FailureGroup { channel, cause, count, first_at, last_at, examples } = group;
+        Self { channel, cause, count, first_at: time(first_at), last_at: time(last_at), examples }
+    }
+}
+
+/// What waits for a person.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Groups {
+    /// The most frequent cause first.
+    groups: Vec<Group>,
+    /// False if there are more than the newest 10,000 failures, which are counted here, or more than 200 causes.
+    complete: bool,
+}
+
+/// Failures that wait for a person, by channel and cause
+#[utoipa::path(get, path = "/v1/failures", tag = "failures", params(Of), responses((status = 200, body = Groups)))]
+pub(crate) async fn groups(
+    MayRead(_): MayRead,
+    State(api): State<Arc<Api>>,
+    Parameters(of): Parameters<Of>,
+) -> Result<Json<Groups>, Problem> {
+    let found = api.store.failure_groups(known_channel(of.channel.as_deref())?).await?;
+    let counted: i64 = found.iter().map(|group| group.count).sum();
+    let complete = counted < MAX_FAILURES && found.len() < 200;
+    Ok(Json(Groups { groups: found.into_iter().map(Group::from).collect(), complete }))
+}
+
+/// Which failures to try again, and how fast.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Retry {
+    /// Of one channel.
+    channel: Option<String>,
+    /// Of one cause, as `/v1/failures` says it.
+    cause: Option<String>,
+    /// Of one process.
+    process_id: Option<String>,
+    /// Failed at this time or later: RFC 3339.
+    since: Option<String>,
+    /// Failed before this time: RFC 3339.
+    until: Option<String>,
+    /// At most so many, the oldest first: 1 to 10,000; 1,000 unless given.
+    limit: Option<i64>,
+    /// So many calls a second: more than 0, up to 1,000; 10 unless given.
+    per_second: Option<f64>,
+    /// Only say how many it would be.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a retry of many did, or would do.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Retried {
+    /// Nothing was done.
+    dry_run: bool,
+    /// How many are tried again, or would be.
+    retried: i64,
+    /// How many are left alone, since their process was stopped, or started again, after they were made. Each can be
+    /// tried again by its number.
+    left_alone: i64,
+    /// When the last of them is called at the earliest.
+    last_due_at: Option<String>,
+}
+
+/// Try many failed notifications again
+///
+/// The oldest first, spread over time. What was tried again by somebody else meanwhile is not counted and not sent twice.
+#[utoipa::path(
+    post, path = "/v1/failures/retry", tag = "failures", request_body = Retry,
+    responses(
+        (status = 200, body = Retried),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn retry(
+    MayOperate(caller): MayOperate,
+    State(api): State<Arc<Api>>,
+    Body(retry): Body<Retry>,
+) -> Result<Json<Retried>, Problem> {
+    let filter = FailureFilter {
+        channel: known_channel(retry.channel.as_deref())?,
+        cause: retry.cause.as_deref(),
+        process: retry.process_id.as_deref(),
+        since: parse_time("since", retry.since.as_deref())?,
+        until: parse_time("until", retry.until.as_deref())?,
+    };
+    let limit = retry.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_FAILURES).contains(&limit) {
+        return Err(Problem::field("limit", format!("must be from 1 to {MAX_FAILURES}")));
+    }
+    let per_second = retry.per_second.unwrap_or(DEFAULT_PER_SECOND);
+    if !(per_second > 0.0 && per_second <= 1_000.0) {
+        return Err(Problem::field("per-second", "must be more than 0, and at most 1000"));
+    }
+    let done = if retry.dry_run {
+        api.store.failures_retry_dry(filter, limit).await?
+    } else {
+        let done = api.store.failures_retry(filter, limit, per_second, &caller.actor()).await?;
+        hint(&api).await;
+        done
+    };
+    Ok(Json(Retried {
+        dry_run: retry.dry_run,
+        retried: done.retried,
+        left_alone: done.left_alone,
+        last_due_at: done.last_due_at.map(time),
+    }))
+}
+
+fn parse_time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    let wrong = |_| Problem::field(field, "must be RFC 3339 with an offset, such as 2026-11-21T18:00:00+01:00");
+    text.map(str::parse::<Timestamp>).transpose().map_err(wrong)
+}

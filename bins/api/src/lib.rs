@@ -1,0 +1,201 @@
+//! The control plane over HTTP: takes requests, tells what became of each notification and why, and lets people mend
+//! what failed.
+//!
+//! Nothing answers without a key. What a key may do is its role's (`domain::Role`). Every change that a person makes is
+//! written to table `audit` by the statement that makes it.
+
+mod apply;
+mod auth;
+mod channels;
+mod docs;
+mod events;
+mod failures;
+mod input;
+mod keys;
+mod notifications;
+mod problem;
+mod processes;
+mod requests;
+mod status;
+mod view;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use runtime::{
+    Checks, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString,
+    settings::{API_LISTEN, DATABASE_URL},
+};
+use store::Store;
+use tokio::net::TcpListener;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{auth::FailedTries, docs::Documents, events::Events, problem::Problem};
+
+/// The largest body of a batch.
+const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// When an answer is given up, its body included as it comes. A little more than the store's own limit.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The program.
+pub const PROGRAM: Program<Config> = Program {
+    name: "api",
+    about: "Serves the control plane over HTTP",
+    settings: &[&[API_LISTEN]],
+    has_once: false,
+    read: Config::read,
+};
+
+/// How the API is served.
+pub struct Config {
+    database_url: SecretString,
+    listen: SocketAddr,
+}
+
+impl Config {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let database_url = reader.secret(&DATABASE_URL);
+        let listen = reader.socket_address(&API_LISTEN);
+        Some(Self { database_url: database_url?, listen: listen? })
+    }
+}
+
+/// What all requests to the API share.
+pub(crate) struct Api {
+    store: Store,
+    lifecycle: Lifecycle,
+    failed_tries: FailedTries,
+    events: Events,
+    documents: Documents,
+}
+
+/// Serves until it is told to stop; then ends what was begun.
+pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
+    let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
+    let store =
+        Store::for_questions(config.database_url.expose_secret(), PROGRAM.name, 8).map_err(|e| unavailable(&e))?;
+    if let Some(format) = run.check {
+        return check(&store, Checks::new(format)).await;
+    }
+    let (database, http) = (lifecycle.health.component("database"), lifecycle.health.component("http"));
+    if run.migrate {
+        store.migrate().await.map_err(|e| unavailable(&e))?;
+    }
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        let variable = API_LISTEN.variable();
+        Failure::Unavailable(format!("{variable}: can't listen on {}: {error}; choose another", config.listen))
+    })?;
+    let address = listener.local_addr().map_err(|e| unavailable(&e))?;
+    let (router, description) = routes();
+    let api = Arc::new(Api {
+        store: store.clone(),
+        lifecycle: lifecycle.clone(),
+        failed_tries: FailedTries::default(),
+        events: Events::default(),
+        documents: Documents::new(&description),
+    });
+    let checked = store.clone();
+    let check = move || {
+        let store = checked.clone();
+        async move { store.check().await }
+    };
+    lifecycle.spawn("watch", runtime::watch(database, lifecycle.clone(), check));
+    lifecycle.spawn("events", events::look(Arc::clone(&api)));
+    let service = guarded(router, Arc::clone(&api)).into_make_service_with_connect_info::<SocketAddr>();
+    tracing::info!(event = "listening", api = %address, "the API is served");
+    http.up();
+    let stop = lifecycle.stop.clone();
+    let served = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
+    served.await.map_err(|e| unavailable(&e))?;
+    store.close().await;
+    Ok(())
+}
+
+async fn check(store: &Store, mut checks: Checks) -> Result<(), Failure> {
+    let schema = async { store.check().await.map(|()| "answers, and its schema is up to date".to_owned()) };
+    checks.check("database", MEND_DATABASE, schema).await;
+    let keys = async {
+        let count = store.api_keys().await?.iter().filter(|key| key.revoked_at.is_none()).count();
+        Ok::<_, store::Error>(match count {
+            0 => "there is none yet: make one with `tocsin key create`".to_owned(),
+            1 => "there is one".to_owned(),
+            n => format!("there are {n}"),
+        })
+    };
+    checks.check("keys", MEND_DATABASE, keys).await;
+    checks.finish()
+}
+
+/// Everything that is served, and its description.
+pub(crate) fn routes() -> (Router<Arc<Api>>, utoipa::openapi::OpenApi) {
+    let large =
+        OpenApiRouter::new().routes(routes!(requests::send_batch)).layer(DefaultBodyLimit::max(MAX_BATCH_BYTES));
+    OpenApiRouter::with_openapi(docs::Description::openapi())
+        .routes(routes!(requests::send, requests::list))
+        .routes(routes!(requests::show))
+        .routes(routes!(requests::replay))
+        .routes(routes!(processes::list))
+        .routes(routes!(processes::show))
+        .routes(routes!(processes::stop))
+        .routes(routes!(notifications::list))
+        .routes(routes!(notifications::show, notifications::edit))
+        .routes(routes!(notifications::explain))
+        .routes(routes!(notifications::retry))
+        .routes(routes!(notifications::give_up))
+        .routes(routes!(failures::groups))
+        .routes(routes!(failures::retry))
+        .routes(routes!(channels::list))
+        .routes(routes!(channels::pause, channels::resume))
+        .routes(routes!(channels::caller_ids, channels::set_caller_ids))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(status::status))
+        .routes(routes!(status::dead_letters))
+        .routes(routes!(status::audit))
+        .routes(routes!(events::events))
+        .layer(DefaultBodyLimit::max(wire::MAX_BODY_BYTES))
+        .merge(large)
+        .split_for_parts()
+}
+
+fn guarded(router: Router<Arc<Api>>, api: Arc<Api>) -> Router {
+    router
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::show))
+        .route("/docs/style.css", get(docs::style))
+        .fallback(async || Problem::not_found("nothing is served there; /docs lists what is"))
+        .method_not_allowed_fallback(async || {
+            let title = "that can't be done there";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", title, "/docs lists what can")
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::authenticate))
+        .layer(middleware::from_fn(bounded))
+        .with_state(api)
+}
+
+/// Bounds the time of an answer, and says what holds for all of them.
+async fn bounded(request: Request, next: Next) -> Response {
+    let mut response = match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let title = "it took too long";
+            let detail = format!("there was no answer within {} s", PATIENCE.as_secs());
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail).into_response()
+        }
+    };
+    let status = response.status().as_u16().to_string();
+    metrics::counter!("tocsin_api_responses_total", "status" => status).increment(1);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,286 @@
+use std::collections::BTreeMap;
+
+use domain::{NotificationId, State};
+use jiff::Timestamp;
+use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
+use serde_json::Value;
+use sqlx::{Row, postgres::PgRow};
+
+use crate::{Error, Result, Store, pool::Statement};
+
+/// What came of a change to one notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// It was changed.
+    Done,
+    /// It was not, as it stands in this state and not in `failed`, or is given up already.
+    NotFailed(State),
+    /// There is no such notification.
+    Missing,
+}
+
+/// What to change about a notification.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Edit {
+    /// The channel's key for its address, and the new one.
+    pub address: Option<(&'static str, String)>,
+    /// Further keys and their new values.
+    pub options: BTreeMap<&'static str, Value>,
+    /// Further keys that it is not to have any more.
+    pub removed: Vec<&'static str>,
+}
+
+/// Failures of one channel that have one cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureGroup {
+    /// The channel.
+    pub channel: String,
+    /// What the provider said last, or why Tocsin gave it up.
+    pub cause: String,
+    /// How many.
+    pub count: i64,
+    /// When the first of them failed.
+    pub first_at: Timestamp,
+    /// When the last of them failed.
+    pub last_at: Timestamp,
+    /// The newest of them, five at most.
+    pub examples: Vec<i64>,
+}
+
+/// Which failures.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FailureFilter<'a> {
+    /// Of one channel.
+    pub channel: Option<&'a str>,
+    /// Of one cause, as [`FailureGroup::cause`] says it.
+    pub cause: Option<&'a str>,
+    /// Of one process, by its name.
+    pub process: Option<&'a str>,
+    /// Failed at this time or later.
+    pub since: Option<Timestamp>,
+    /// Failed before this time.
+    pub until: Option<Timestamp>,
+}
+
+/// What a retry of many did, or would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BulkRetry {
+    /// How many are tried again, or would be.
+    pub retried: i64,
+    /// How many are left alone since their process was stopped, or started again, after they were made.
+    pub left_alone: i64,
+    /// When the last of them may be called.
+    pub last_due_at: Option<Timestamp>,
+}
+
+/// The most failures that are looked at together.
+pub const MAX_FAILURES: i64 = 10_000;
+
+// The cause is what the provider said last, where the reason only counts attempts.
+const GROUPS: &str = "
+WITH open AS MATERIALIZED (
+    SELECT n.id, n.channel, n.reason, n.open_failure_at FROM notification n
+    WHERE n.open_failure_at IS NOT NULL AND ($1::text IS NULL OR n.channel = $1)
+    ORDER BY n.open_failure_at DESC, n.id DESC LIMIT 10000
+)
+SELECT o.channel, c.cause, count(*) AS count, min(o.open_failure_at) AS first_at, max(o.open_failure_at) AS last_at,
+    (array_agg(o.id ORDER BY o.open_failure_at DESC, o.id DESC))[1:5] AS examples
+FROM open o CROSS JOIN LATERAL (
+    SELECT coalesce(
+        CASE WHEN o.reason LIKE 'all % attempts failed' THEN (
+            SELECT a.detail FROM attempt a WHERE a.notification_id = o.id ORDER BY a.number DESC LIMIT 1
+        ) END,
+        o.reason, 'no reason was recorded'
+    ) AS cause
+) c
+GROUP BY o.channel, c.cause ORDER BY count DESC, o.channel, c.cause LIMIT 200";
+
+// A stop that came later says that nobody needs to be called any more, and a newer run has calls of its own.
+const CHOOSE: &str = "
+SELECT n.id, (p.run > n.run OR n.stop_requested OR EXISTS (
+    SELECT FROM request r WHERE r.process_id = n.process_id AND r.action = 'stop' AND r.id > n.request_id
+)) AS over
+FROM notification n
+JOIN process p ON p.id = n.process_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(
+        CASE WHEN n.reason LIKE 'all % attempts failed' THEN (
+            SELECT a.detail FROM attempt a WHERE a.notification_id = n.id ORDER BY a.number DESC LIMIT 1
+        ) END,
+        n.reason, 'no reason was recorded'
+    ) AS cause
+) c
+WHERE n.open_failure_at IS NOT NULL
+    AND ($1::text IS NULL OR n.channel = $1)
+    AND ($2::text IS NULL OR c.cause = $2)
+    AND ($3::text IS NULL OR p.organisation = 'main' AND p.name = $3)
+    AND ($4::timestamptz IS NULL OR n.open_failure_at >= $4)
+    AND ($5::timestamptz IS NULL OR n.open_failure_at < $5)
+ORDER BY n.open_failure_at, n.id LIMIT $6";
+
+// The guard stands in the update itself, so that who retries twice sends once. `retried_at` is where max-age counts from.
+const RETRY: &str = "
+WITH locked AS MATERIALIZED (
+    SELECT n.id FROM notification n WHERE n.id = ANY($1) AND n.state = 'failed' ORDER BY n.id FOR UPDATE
+), numbered AS (
+    SELECT id, tocsin_now() + (row_number() OVER (ORDER BY id) - 1) * $2 * interval '1 second' AS at FROM locked
+), retried AS (
+    UPDATE notification n SET state = 'retrying', stop_requested = false, attempts = 0, returns = 0, given_up = false,
+        confirmed_at = NULL, due_at = x.at, wake_at = x.at, retried_at = x.at, finished_at = NULL, reason = NULL,
+        expires_at = x.at + (n.expires_at - greatest(n.scheduled_at, n.accepted_at, n.retried_at))
+    FROM numbered x WHERE n.id = x.id AND n.state = 'failed'
+    RETURNING n.id, n.due_at
+), audited AS (
+    INSERT INTO audit (at, actor, action, object, before, after)
+    SELECT tocsin_now(), $3, 'notification.retry', 'notification ' || id, '\"failed\"', '\"retrying\"'
+    FROM retried ORDER BY id
+)
+SELECT count(*) AS retried, max(due_at) AS last_due_at FROM retried";
+
+const GIVE_UP: &str = "
+WITH given_up AS (
+    UPDATE notification n SET given_up = true WHERE n.id = $1 AND n.state = 'failed' AND NOT n.given_up RETURNING n.id
+)
+INSERT INTO audit (at, actor, action, object, before, after)
+SELECT tocsin_now(), $2, 'notification.give-up', 'notification ' || id, '\"open\"', '\"given up\"' FROM given_up
+RETURNING id";
+
+// Addresses and texts live in one table, so the audit has only the ends of an address, and the names of the other keys.
+const EDIT: &str = "
+WITH locked AS MATERIALIZED (
+    SELECT n.id FROM notification n WHERE n.id = $1 AND n.state = 'failed' FOR UPDATE
+), old AS MATERIALIZED (
+    SELECT c.notification_id, c.address FROM notification_content c JOIN locked l ON l.id = c.notification_id
+    FOR UPDATE OF c
+), edited AS (
+    UPDATE notification_content c SET
+        address = coalesce($3, c.address),
+        options = (c.options || $4::jsonb) - $5::text[]
+    FROM old WHERE c.notification_id = old.notification_id
+    RETURNING c.notification_id, old.address AS old_address, c.address AS new_address
+)
+INSERT INTO audit (at, actor, action, object, before, after)
+SELECT tocsin_now(), $6, 'notification.edit', 'notification ' || notification_id,
+    CASE WHEN $2::text IS NOT NULL THEN
+        jsonb_build_object($2, left(old_address, 3) || '…' || right(old_address, 2))
+    END,
+    jsonb_build_object('changed', $7::text[]) || CASE WHEN $2::text IS NOT NULL THEN
+        jsonb_build_object($2, left(new_address, 3) || '…' || right(new_address, 2))
+    ELSE '{}' END
+FROM edited
+RETURNING id";
+
+impl Store {
+    /// What waits for a person, by channel and cause, the most frequent first; the newest [`MAX_FAILURES`] are looked at.
+    pub async fn failure_groups(&self, channel: Option<&str>) -> Result<Vec<FailureGroup>> {
+        let group = |row: &PgRow| {
+            Ok(FailureGroup {
+                channel: row.try_get("channel")?,
+                cause: row.try_get("cause")?,
+                count: row.try_get("count")?,
+                first_at: row.try_get::<SqlTimestamp, _>("first_at")?.to_jiff(),
+                last_at: row.try_get::<SqlTimestamp, _>("last_at")?.to_jiff(),
+                examples: row.try_get("examples")?,
+            })
+        };
+        self.fetch_all(|| sqlx::query(GROUPS).bind(channel)).await?.iter().map(group).collect()
+    }
+
+    /// Has a failed notification tried again, at once, with all its attempts and its whole max-age. It may have been
+    /// given up. Who asks twice gets [`Repair::NotFailed`] the second time.
+    pub async fn failure_retry(&self, id: NotificationId, by: &str) -> Result<Repair> {
+        let rows = self.fetch_all(|| sqlx::query(RETRY).bind(vec![id.0]).bind(0.0).bind(by)).await?;
+        let retried: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("retried")?;
+        self.repaired(id, retried == 1).await
+    }
+
+    /// Has failures tried again, the oldest first, at most `limit` of them and `per_second` a second. Left alone is
+    /// what concerns nobody any more: its process was stopped since, or started again.
+    pub async fn failures_retry(
+        &self,
+        filter: FailureFilter<'_>,
+        limit: i64,
+        per_second: f64,
+        by: &str,
+    ) -> Result<BulkRetry> {
+        let (ids, left_alone) = self.failures_choose(filter, limit).await?;
+        let rows = self.fetch_all(|| sqlx::query(RETRY).bind(&ids).bind(1.0 / per_second).bind(by)).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let last_due_at = row.try_get::<Option<SqlTimestamp>, _>("last_due_at")?.map(|at| at.to_jiff());
+        Ok(BulkRetry { retried: row.try_get("retried")?, left_alone, last_due_at })
+    }
+
+    /// What [`Self::failures_retry`] would do.
+    pub async fn failures_retry_dry(&self, filter: FailureFilter<'_>, limit: i64) -> Result<BulkRetry> {
+        let (ids, left_alone) = self.failures_choose(filter, limit).await?;
+        Ok(BulkRetry { retried: i64::try_from(ids.len()).unwrap_or(i64::MAX), left_alone, last_due_at: None })
+    }
+
+    async fn failures_choose(&self, filter: FailureFilter<'_>, limit: i64) -> Result<(Vec<i64>, i64)> {
+        let rows = self
+            .fetch_all(|| {
+                let query = sqlx::query(CHOOSE).bind(filter.channel).bind(filter.cause).bind(filter.process);
+                query.bind(filter.since.map(|at| at.to_sqlx())).bind(filter.until.map(|at| at.to_sqlx())).bind(limit)
+            })
+            .await?;
+        let (mut ids, mut over) = (Vec::new(), 0);
+        for row in &rows {
+            if row.try_get("over")? {
+                over += 1;
+            } else {
+                ids.push(row.try_get("id")?);
+            }
+        }
+        Ok((ids, over))
+    }
+
+    /// Takes a failed notification off the list of what waits for a person.
+    pub async fn failure_give_up(&self, id: NotificationId, by: &str) -> Result<Repair> {
+        let rows = self.fetch_all(|| sqlx::query(GIVE_UP).bind(id.0).bind(by)).await?;
+        self.repaired(id, !rows.is_empty()).await
+    }
+
+    /// Changes the address or the text of a failed notification, for its next try.
+    pub async fn failure_edit(&self, id: NotificationId, edit: &Edit, by: &str) -> Result<Repair> {
+        let key = edit.address.as_ref().map(|(key, _)| *key);
+        let keys = key.into_iter().chain(edit.options.keys().copied()).chain(edit.removed.iter().copied());
+        let changed: Vec<&str> = keys.collect();
+        let rows = self.fetch_all(|| self.edit_statement(id, edit, key, &changed, by)).await?;
+        self.repaired(id, !rows.is_empty()).await
+    }
+
+    fn edit_statement<'q>(
+        &self,
+        id: NotificationId,
+        edit: &'q Edit,
+        key: Option<&'static str>,
+        changed: &'q [&'q str],
+        by: &'q str,
+    ) -> Statement<'q> {
+        sqlx::query(EDIT)
+            .bind(id.0)
+            .bind(key)
+            .bind(edit.address.as_ref().map(|(_, address)| address.as_str()))
+            .bind(sqlx::types::Json(&edit.options))
+            .bind(&edit.removed)
+            .bind(by)
+            .bind(changed)
+    }
+
+    async fn repaired(&self, id: NotificationId, done: bool) -> Result<Repair> {
+        if done {
+            return Ok(Repair::Done);
+        }
+        let rows =
+            self.fetch_all(|| sqlx::query("SELECT state::text FROM notification WHERE id = $1").bind(id.0)).await?;
+        let Some(row) = rows.first() else { return Ok(Repair::Missing) };
+        let state: &str = row.try_get("state")?;
+        let state = state.parse().map_err(|error: domain::UnknownState| Error::Row {
+            table: "notification",
+            column: "state",
+            id: id.0,
+            problem: error.to_string(),
+        })?;
+        Ok(Repair::NotFailed(state))
+    }
+}
