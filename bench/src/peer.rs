@@ -169,7 +169,7 @@ impl Peer {
                     std::fs::copy(file.path(), folder.join(file.file_name()))?;
                 }
                 let mut npm = Command::new("npm");
-                run(npm.args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(folder))
+                run(npm.args(["install", "--omit=optional", "--no-audit", "--no-fund", "--silent"]).current_dir(folder))
             }
             Program::Celery => {
                 run(Command::new("python3").args(["-m", "venv"]).arg(peers.join("celery")))?;
