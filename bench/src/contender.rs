@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::stage::{Stage, Worker};
 
@@ -42,4 +43,15 @@ pub(crate) trait Contender: Sync {
 
     /// How many good outcomes of the work have been recorded.
     fn recorded(&self, stage: &Stage, work: Work) -> Result<u64>;
+
+    /// An error unless each of the work has arrived and is recorded as good: then there is no figure.
+    fn check(&self, stage: &Stage, work: Work, arrivals: &Value) -> Result<()> {
+        let (count, distinct, recorded) = (work.count, arrivals["distinct"].as_u64(), self.recorded(stage, work)?);
+        ensure!(
+            distinct == Some(count) && recorded == count,
+            "{}: of {count}, {distinct:?} arrived and {recorded} were recorded: no figure",
+            self.name()
+        );
+        Ok(())
+    }
 }

@@ -74,12 +74,7 @@ pub(crate) fn drain(stage: &Stage, contender: &dyn Contender, setup: Setup) -> R
     let memory = workers.iter().map(|worker| Ok((worker.name.clone(), peak_memory(worker.process.pid())?)));
     let memory = memory.collect::<Result<_>>()?;
     stop(workers)?;
-    let (distinct, recorded) = (arrivals["distinct"].as_u64(), contender.recorded(stage, work)?);
-    ensure!(
-        distinct == Some(count) && recorded == count,
-        "{}: of {count}, {distinct:?} arrived and {recorded} were recorded: no figure",
-        contender.name()
-    );
+    contender.check(stage, work, &arrivals)?;
     let recorded_ms = (recorded_at - t0) as f64 / 1e3;
     let a_notification = |seconds: f64| seconds * 1e6 / count as f64;
     let mut cpu_us: BTreeMap<_, _> =

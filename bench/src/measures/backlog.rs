@@ -8,7 +8,7 @@ use crate::{
     figures::show,
     report::{Plot, Section, Table},
     rounds::Rounds,
-    tocsin::{DATABASE, Tocsin},
+    tocsin::Tocsin,
 };
 
 /// How many rows that are due in years lie beside the work.
@@ -56,7 +56,6 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
         data.push(json!({"rows": rows, "rounds": rounds.rounds}));
         bench.stage.postgres.ask("postgres", &format!("DROP DATABASE {}", beside.database()))?;
     }
-    bench.stage.postgres.create_database(DATABASE)?;
     Ok(Section {
         name: "backlog",
         how: format!(

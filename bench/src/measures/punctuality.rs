@@ -109,12 +109,7 @@ fn run(bench: &Bench, contender: &dyn Contender, pace: &Pace) -> Result<Value> {
     wait_for("every outcome to be recorded", Duration::from_secs(60), || contender.is_recorded(stage))?;
     let mut arrivals = stage.arrivals(t0)?;
     stop(workers)?;
-    let (distinct, recorded) = (arrivals["distinct"].as_u64(), contender.recorded(stage, work)?);
-    ensure!(
-        distinct == Some(count) && recorded == count,
-        "{}: of {count}, {distinct:?} arrived and {recorded} were recorded: no figure",
-        contender.name()
-    );
+    contender.check(stage, work, &arrivals)?;
     let mut cores = usage.parts;
     cores.remove("sink");
     cores.values_mut().for_each(|used| *used /= seconds as f64);

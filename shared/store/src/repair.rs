@@ -76,33 +76,10 @@ pub struct BulkRetry {
 /// The most failures that are looked at together.
 pub const MAX_FAILURES: i64 = 10_000;
 
-// The cause is what the provider said last, where the reason only counts attempts.
-const GROUPS: &str = "
-WITH open AS MATERIALIZED (
-    SELECT n.id, n.channel, n.reason, n.open_failure_at FROM notification n
-    WHERE n.open_failure_at IS NOT NULL AND ($1::text IS NULL OR n.channel = $1)
-    ORDER BY n.open_failure_at DESC, n.id DESC LIMIT 10000
-)
-SELECT o.channel, c.cause, count(*) AS count, min(o.open_failure_at) AS first_at, max(o.open_failure_at) AS last_at,
-    (array_agg(o.id ORDER BY o.open_failure_at DESC, o.id DESC))[1:5] AS examples
-FROM open o CROSS JOIN LATERAL (
-    SELECT coalesce(
-        CASE WHEN o.reason LIKE 'all % attempts failed' THEN (
-            SELECT a.detail FROM attempt a WHERE a.notification_id = o.id ORDER BY a.number DESC LIMIT 1
-        ) END,
-        o.reason, 'no reason was recorded'
-    ) AS cause
-) c
-GROUP BY o.channel, c.cause ORDER BY count DESC, o.channel, c.cause LIMIT 200";
-
-// A stop that came later says that nobody needs to be called any more, and a newer run has calls of its own.
-const CHOOSE: &str = "
-SELECT n.id, (p.run > n.run OR n.stop_requested OR EXISTS (
-    SELECT FROM request r WHERE r.process_id = n.process_id AND r.action = 'stop' AND r.id > n.request_id
-)) AS over
-FROM notification n
-JOIN process p ON p.id = n.process_id
-CROSS JOIN LATERAL (
+// What the provider said last, where the reason only counts attempts. Groups and those who choose one must agree on it.
+macro_rules! cause {
+    () => {
+        "CROSS JOIN LATERAL (
     SELECT coalesce(
         CASE WHEN n.reason LIKE 'all % attempts failed' THEN (
             SELECT a.detail FROM attempt a WHERE a.notification_id = n.id ORDER BY a.number DESC LIMIT 1
@@ -110,13 +87,42 @@ CROSS JOIN LATERAL (
         n.reason, 'no reason was recorded'
     ) AS cause
 ) c
-WHERE n.open_failure_at IS NOT NULL
+"
+    };
+}
+
+const GROUPS: &str = concat!(
+    "
+WITH open AS MATERIALIZED (
+    SELECT n.id, n.channel, n.reason, n.open_failure_at FROM notification n
+    WHERE n.open_failure_at IS NOT NULL AND ($1::text IS NULL OR n.channel = $1)
+    ORDER BY n.open_failure_at DESC, n.id DESC LIMIT 10000
+)
+SELECT n.channel, c.cause, count(*) AS count, min(n.open_failure_at) AS first_at, max(n.open_failure_at) AS last_at,
+    (array_agg(n.id ORDER BY n.open_failure_at DESC, n.id DESC))[1:5] AS examples
+FROM open n ",
+    cause!(),
+    "GROUP BY n.channel, c.cause ORDER BY count DESC, n.channel, c.cause LIMIT 200"
+);
+
+// A stop that came later says that nobody needs to be called any more, and a newer run has calls of its own.
+const CHOOSE: &str = concat!(
+    "
+SELECT n.id, (p.run > n.run OR n.stop_requested OR EXISTS (
+    SELECT FROM request r WHERE r.process_id = n.process_id AND r.action = 'stop' AND r.id > n.request_id
+)) AS over
+FROM notification n
+JOIN process p ON p.id = n.process_id
+",
+    cause!(),
+    "WHERE n.open_failure_at IS NOT NULL
     AND ($1::text IS NULL OR n.channel = $1)
     AND ($2::text IS NULL OR c.cause = $2)
     AND ($3::text IS NULL OR p.organisation = 'main' AND p.name = $3)
     AND ($4::timestamptz IS NULL OR n.open_failure_at >= $4)
     AND ($5::timestamptz IS NULL OR n.open_failure_at < $5)
-ORDER BY n.open_failure_at, n.id LIMIT $6";
+ORDER BY n.open_failure_at, n.id LIMIT $6"
+);
 
 // The guard stands in the update itself, so that who retries twice sends once. `retried_at` is where max-age counts from.
 const RETRY: &str = "
