@@ -14,6 +14,8 @@ mod bridge_crashes;
 mod channels;
 mod checker;
 mod command;
+mod dashboard;
+mod dashboard_pages;
 mod delivery;
 mod demo;
 mod documentation;

@@ -1,14 +1,14 @@
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use devservers::{install_missing, workspace};
+use devservers::{Purpose, install_missing, workspace};
 
 /// The programs that are measured, as they ship, and what measures them.
 const PROGRAMS: [&str; 5] = ["bench", "bridge", "activator", "notifier-webhook", "tocsin"];
 
 /// Builds in release, and measures.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    install_missing(|what| println!("{what}"))?;
+    install_missing(Purpose::Run, |what| println!("{what}"))?;
     println!("building in release");
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--release", "--quiet"]).current_dir(workspace());

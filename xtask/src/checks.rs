@@ -6,14 +6,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use devservers::{Addresses, Python, Servers, Tool, Workplace, install_missing, workspace};
+use devservers::{Addresses, Purpose, Python, Servers, Tool, Workplace, install_missing, workspace};
 
 use crate::{interrupt::Interrupt, leaks};
 
 /// Everything that must be right, in the order in which it is quickest to know what is wrong.
 pub(crate) fn run(nextest: &[String]) -> Result<()> {
     let begin = Instant::now();
-    install_missing(|what| println!("{what}"))?;
+    install_missing(Purpose::Test, |what| println!("{what}"))?;
+    Python::prepare(Tool::Accessibility)?;
     let tools = Python::prepare(Tool::Checks)?;
     let cargo = || Command::new(env!("CARGO"));
     if nextest.is_empty() {
@@ -45,7 +46,7 @@ pub(crate) fn run(nextest: &[String]) -> Result<()> {
 
 /// Builds the programs, and lets chaos judge them.
 pub(crate) fn chaos(arguments: &chaos::Arguments) -> Result<()> {
-    install_missing(|what| eprintln!("{what}"))?;
+    install_missing(Purpose::Run, |what| eprintln!("{what}"))?;
     Python::prepare(Tool::Emulator)?;
     let build = ["build", "--workspace", "--bins", "--quiet"];
     if !Command::new(env!("CARGO")).args(build).current_dir(workspace()).status()?.success() {
@@ -64,7 +65,8 @@ fn judge(arguments: &chaos::Arguments, pause: &mut dyn FnMut(Duration) -> Result
 
 /// Only the servers, for running single tests by hand.
 pub(crate) fn servers() -> Result<()> {
-    install_missing(|what| println!("{what}"))?;
+    install_missing(Purpose::Test, |what| println!("{what}"))?;
+    Python::prepare(Tool::Accessibility)?;
     let interrupt = Interrupt::catch()?;
     with_servers(|| {
         println!("the servers for tests are up; Ctrl-C stops them");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use devservers::{Process, Python, Servers, Signal, Tool, Workplace, free_port, install_missing, url_for, workspace};
+use devservers::{Process, Purpose, Python, Servers, Signal, Tool, Workplace, free_port, install_missing, url_for, workspace};
 use domain::{CHANNELS, Channel};
 
 use crate::{StageArguments, events::Screen, interrupt::Interrupt};
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &StageArguments, play: fn(&Stage, &Interrupt) -> Re
 
 /// Builds the programs, and installs what the servers need.
 pub(crate) fn prepare(say: fn(&str)) -> Result<()> {
-    install_missing(say)?;
+    install_missing(Purpose::Run, say)?;
     say("building");
     let build = ["build", "--workspace", "--bins", "--quiet"];
     if !Command::new(env!("CARGO")).args(build).current_dir(workspace()).status()?.success() {

@@ -13,9 +13,11 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use domain::{ApiKey, Role};
+use store::ApiKeyRecord;
 
 use crate::{
     Api,
+    dashboard::session,
     problem::{Advice, Problem},
 };
 
@@ -35,8 +37,14 @@ pub(crate) struct Caller {
     /// The first part of their key.
     pub(crate) prefix: String,
     /// What the key is called.
-    name: String,
-    role: Role,
+    pub(crate) name: String,
+    pub(crate) role: Role,
+}
+
+impl From<ApiKeyRecord> for Caller {
+    fn from(key: ApiKeyRecord) -> Self {
+        Self { prefix: key.prefix, name: key.name, role: key.role }
+    }
 }
 
 impl Caller {
@@ -97,7 +105,19 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, mut request: Reque
     let is_for_browsers = request.method() == Method::GET && crate::docs::is_for_browsers(request.uri().path());
     let header = request.headers().get(header::AUTHORIZATION);
     let key = header.and_then(|value| shown(value, is_for_browsers));
-    match caller(&api, key, address, is_for_browsers).await {
+    if header.is_none() && !is_for_browsers && is_by_a_person(&request) {
+        return session::nothing_there(&api, request.headers(), request.uri()).await;
+    }
+    let known = match key {
+        None if is_for_browsers => session::find(&api, request.headers()).await.map(|found| found.map(|it| it.caller)),
+        _ => Ok(None),
+    };
+    let caller = match known {
+        Ok(Some(caller)) => Ok(caller),
+        Ok(None) => caller(&api, key, address, is_for_browsers).await,
+        Err(problem) => Err(problem),
+    };
+    match caller {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -106,7 +126,14 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, mut request: Reque
     }
 }
 
-async fn caller(
+/// Whether a browser asks for a page, and not a program for data.
+fn is_by_a_person(request: &Request) -> bool {
+    let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    request.method() == Method::GET && accepted.contains("text/html") && !request.uri().path().starts_with("/v1/")
+}
+
+/// Whose key it is that somebody at this address shows.
+pub(crate) async fn caller(
     api: &Api,
     shown: Option<String>,
     address: Option<IpAddr>,
@@ -133,7 +160,7 @@ async fn caller(
     }
     let Some(record) = api.store.api_key_find(&key).await? else { return Err(failed()) };
     api.failed_tries.was_good(&key);
-    Ok(Caller { prefix: record.prefix, name: record.name, role: record.role })
+    Ok(record.into())
 }
 
 /// The key in a header. A browser can show one only as a password, and would do so unasked for any page elsewhere: that is
@@ -156,11 +183,20 @@ macro_rules! may {
         #[doc = concat!("Somebody who may ", $what, ".")]
         pub(crate) struct $name(pub(crate) Caller);
 
+        impl $name {
+            /// Checks that this one may.
+            pub(crate) fn check(caller: &Caller) -> Result<Self, Problem> {
+                permitted(caller, Role::$role, $what).map(Self)
+            }
+        }
+
         impl<S: Send + Sync> FromRequestParts<S> for $name {
             type Rejection = Problem;
 
             async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-                permitted(parts, Role::$role, $what).map(Self)
+                let nobody =
+                    || Problem::new(StatusCode::UNAUTHORIZED, "no-key", "a key is needed", "no key was checked");
+                Self::check(parts.extensions.get::<Caller>().ok_or_else(nobody)?)
             }
         }
     )*};
@@ -173,14 +209,10 @@ may! {
     MayAdminister: Admin, "manage keys and properties, and see the audit";
 }
 
-fn permitted(parts: &Parts, role: Role, what: &str) -> Result<Caller, Problem> {
-    match parts.extensions.get::<Caller>() {
-        Some(caller) if caller.role.includes(role) => Ok(caller.clone()),
-        Some(caller) => {
-            let detail =
-                format!("a key of role {} may not {what}; that takes role {}", caller.role.as_str(), role.as_str());
-            Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "the key does not open this", detail))
-        }
-        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "no-key", "a key is needed", "no key was checked")),
+fn permitted(caller: &Caller, role: Role, what: &str) -> Result<Caller, Problem> {
+    if caller.role.includes(role) {
+        return Ok(caller.clone());
     }
+    let detail = format!("a key of role {} may not {what}; that takes role {}", caller.role.as_str(), role.as_str());
+    Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "the key does not open this", detail))
 }

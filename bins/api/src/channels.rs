@@ -21,14 +21,14 @@ const CALLER_IDS: &str = "caller-id-registry";
 const MAX_REASON_CHARACTERS: usize = 500;
 
 /// A channel whose workers claim nothing, since somebody said so.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct PauseView {
     /// Its name, or `all`.
-    channel: String,
-    paused_at: String,
-    paused_by: String,
-    reason: Option<String>,
+    pub(crate) channel: String,
+    pub(crate) paused_at: String,
+    pub(crate) paused_by: String,
+    pub(crate) reason: Option<String>,
 }
 
 impl PauseView {
@@ -50,9 +50,9 @@ impl From<Pause> for PauseView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ChannelView {
-    channel: &'static str,
+    pub(crate) channel: &'static str,
     /// What of it, or of all channels, is paused.
-    pauses: Vec<PauseView>,
+    pub(crate) pauses: Vec<PauseView>,
 }
 
 /// List channels, and what is paused
@@ -72,7 +72,7 @@ pub(crate) async fn list(MayRead(_): MayRead, State(api): State<Arc<Api>>) -> Re
 pub(crate) struct Reason {
     /// For others to read; at most 500 characters.
     #[schema(max_length = 500)]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 fn checked(channel: &str) -> Result<&'static str, Problem> {

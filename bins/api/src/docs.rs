@@ -95,6 +95,7 @@ fn page(document: &Value) -> String {
          <a href='/openapi.json'>/openapi.json</a>.</p>",
         escaped(text(&document["info"]["description"]))
     );
+    html.push_str("<h2>Operations</h2>");
     for (path, operations) in document["paths"].as_object().into_iter().flatten() {
         for (method, operation) in operations.as_object().into_iter().flatten() {
             html.push_str(&operation_html(path, method, operation));

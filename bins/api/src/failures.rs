@@ -25,23 +25,23 @@ const DEFAULT_PER_SECOND: f64 = 10.0;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Of {
     /// Of one channel.
-    channel: Option<String>,
+    pub(crate) channel: Option<String>,
 }
 
 /// Failures of one channel that have one cause.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Group {
-    channel: String,
+    pub(crate) channel: String,
     /// What the provider said last, or why Tocsin gave it up.
-    cause: String,
-    count: i64,
+    pub(crate) cause: String,
+    pub(crate) count: i64,
     /// When the first of them failed.
-    first_at: String,
+    pub(crate) first_at: String,
     /// When the last of them failed.
-    last_at: String,
+    pub(crate) last_at: String,
     /// The newest of them, five at most.
-    examples: Vec<i64>,
+    pub(crate) examples: Vec<i64>,
 }
 
 impl From<FailureGroup> for Group {
@@ -55,9 +55,9 @@ impl From<FailureGroup> for Group {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Groups {
     /// The most frequent cause first.
-    groups: Vec<Group>,
+    pub(crate) groups: Vec<Group>,
     /// False if there are more than the newest 10,000 failures, which are counted here, or more than 200 causes.
-    complete: bool,
+    pub(crate) complete: bool,
 }
 
 /// Failures that wait for a person, by channel and cause
@@ -74,26 +74,26 @@ pub(crate) async fn groups(
 }
 
 /// Which failures to try again, and how fast.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Retry {
     /// Of one channel.
-    channel: Option<String>,
+    pub(crate) channel: Option<String>,
     /// Of one cause, as `/v1/failures` says it.
-    cause: Option<String>,
+    pub(crate) cause: Option<String>,
     /// Of one process.
-    process_id: Option<String>,
+    pub(crate) process_id: Option<String>,
     /// Failed at this time or later: RFC 3339.
-    since: Option<String>,
+    pub(crate) since: Option<String>,
     /// Failed before this time: RFC 3339.
-    until: Option<String>,
+    pub(crate) until: Option<String>,
     /// At most so many, the oldest first: 1 to 10,000; 1,000 unless given.
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
     /// So many calls a second: more than 0, up to 1,000; 10 unless given.
-    per_second: Option<f64>,
+    pub(crate) per_second: Option<f64>,
     /// Only say how many it would be.
     #[serde(default)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// What a retry of many did, or would do.
@@ -101,14 +101,14 @@ pub(crate) struct Retry {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Retried {
     /// Nothing was done.
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// How many are tried again, or would be.
-    retried: i64,
+    pub(crate) retried: i64,
     /// How many are left alone, since their process was stopped, or started again, after they were made. Each can be
     /// tried again by its number.
-    left_alone: i64,
+    pub(crate) left_alone: i64,
     /// When the last of them is called at the earliest.
-    last_due_at: Option<String>,
+    pub(crate) last_due_at: Option<String>,
 }
 
 /// Try many failed notifications again

@@ -111,10 +111,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Word {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Paging {
     /// Only what is older than this: `next` of the page before.
-    before: Option<i64>,
+    pub(crate) before: Option<i64>,
     /// At most so many, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
 }
 
 impl Paging {

@@ -20,14 +20,14 @@ use crate::{
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct KeyView {
     /// The part of it by which it is named.
-    prefix: String,
-    name: String,
+    pub(crate) prefix: String,
+    pub(crate) name: String,
     /// `send`, `read`, `operate` or `admin`.
-    role: &'static str,
-    created_at: String,
-    created_by: String,
+    pub(crate) role: &'static str,
+    pub(crate) created_at: String,
+    pub(crate) created_by: String,
     /// Since when it opens nothing any more.
-    revoked_at: Option<String>,
+    pub(crate) revoked_at: Option<String>,
 }
 
 impl From<ApiKeyRecord> for KeyView {
@@ -58,18 +58,18 @@ pub(crate) async fn list(
 pub(crate) struct NewKey {
     /// Whose it is, or what it is for: 1 to 100 characters.
     #[schema(min_length = 1, max_length = 100)]
-    name: String,
+    pub(crate) name: String,
     /// `send`, `read`, `operate` or `admin`.
-    role: String,
+    pub(crate) role: String,
 }
 
 /// A new key.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedKey {
     /// The part of it by which it is named.
-    prefix: String,
+    pub(crate) prefix: String,
     /// The whole key. It is shown this once, and is not kept.
-    key: String,
+    pub(crate) key: String,
 }
 
 /// Make a key

@@ -7,6 +7,7 @@
 mod apply;
 mod auth;
 mod channels;
+mod dashboard;
 mod docs;
 mod events;
 mod failures;
@@ -178,6 +179,7 @@ fn guarded(router: Router<Arc<Api>>, api: Arc<Api>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", title, "/docs lists what can")
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::authenticate))
+        .merge(dashboard::router(&api))
         .layer(middleware::from_fn(bounded))
         .with_state(api)
 }

@@ -16,24 +16,24 @@ use crate::{
 };
 
 /// Which notifications.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Filter {
     /// In one state.
     #[param(inline)]
-    state: Option<StateName>,
+    pub(crate) state: Option<StateName>,
     /// Of one channel.
-    channel: Option<String>,
+    pub(crate) channel: Option<String>,
     /// Of one process.
-    process_id: Option<String>,
+    pub(crate) process_id: Option<String>,
     /// To one address, letter by letter; for keys that may see addresses.
-    address: Option<String>,
+    pub(crate) address: Option<String>,
     /// Only what is older than this: `next` of the page before.
-    before: Option<i64>,
+    pub(crate) before: Option<i64>,
     /// At most so many, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]

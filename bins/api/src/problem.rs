@@ -16,17 +16,17 @@ pub(crate) struct Problem {
     #[schema(value_type = String)]
     kind: &'static str,
     /// What kind of problem, in words.
-    title: &'static str,
+    pub(crate) title: &'static str,
     /// The HTTP status.
-    status: u16,
+    pub(crate) status: u16,
     /// What happened this time, and what to do about it.
-    detail: String,
+    pub(crate) detail: String,
     /// What is wrong with which field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError>,
+    pub(crate) errors: Vec<FieldError>,
     /// The recorded request, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<i64>,
+    pub(crate) request: Option<i64>,
     #[serde(skip)]
     advice: Option<Advice>,
 }

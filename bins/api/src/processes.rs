@@ -19,17 +19,17 @@ use crate::{
 const SHOWN: i64 = 200;
 
 /// Which processes.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Filter {
     /// The one of this name.
-    process_id: Option<String>,
+    pub(crate) process_id: Option<String>,
     /// Only what is older than this: `next` of the page before.
-    before: Option<i64>,
+    pub(crate) before: Option<i64>,
     /// At most so many, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
 }
 
 /// List processes, those first that were first started last
@@ -52,11 +52,11 @@ pub(crate) async fn list(
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProcessHistory {
     #[serde(flatten)]
-    process: ProcessView,
+    pub(crate) process: ProcessView,
     /// Its requests, the newest first.
-    requests: Vec<RequestView>,
+    pub(crate) requests: Vec<RequestView>,
     /// Its notifications, the newest first, each with its calls.
-    notifications: Vec<NotificationView>,
+    pub(crate) notifications: Vec<NotificationView>,
 }
 
 /// One process with its runs, notifications and calls

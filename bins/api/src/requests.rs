@@ -124,20 +124,20 @@ struct Line {
 }
 
 /// Which requests.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Filter {
     /// `accepted`, `ignored` or `rejected`.
     #[param(inline)]
-    outcome: Option<Outcome>,
+    pub(crate) outcome: Option<Outcome>,
     /// Of one process.
-    process_id: Option<String>,
+    pub(crate) process_id: Option<String>,
     /// Only what is older than this: `next` of the page before.
-    before: Option<i64>,
+    pub(crate) before: Option<i64>,
     /// At most so many, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
@@ -208,6 +208,23 @@ pub(crate) async fn replay(
     headers: HeaderMap,
     RawBody(edited): RawBody,
 ) -> Result<Response, Problem> {
+    let edited = if edited.is_empty() {
+        None
+    } else {
+        must_be(&headers, "application/json")?;
+        Some(edited.to_vec())
+    };
+    let (status, view) = send_again(&api, &caller, id, edited).await?;
+    Ok((status, Json(view)).into_response())
+}
+
+/// Sends a rejected request again, or other words instead of it.
+pub(crate) async fn send_again(
+    api: &Api,
+    caller: &Caller,
+    id: i64,
+    edited: Option<Vec<u8>>,
+) -> Result<(StatusCode, RequestView), Problem> {
     let old = api.store.request(id).await?.ok_or_else(|| Problem::not_found(format!("there is no request {id}")))?;
     if old.outcome != "rejected" {
         return Err(Problem::conflict(format!(
@@ -215,17 +232,12 @@ pub(crate) async fn replay(
             old.outcome
         )));
     }
-    let body = if edited.is_empty() {
-        old.body
-    } else {
-        must_be(&headers, "application/json")?;
-        edited.to_vec()
-    };
+    let body = edited.unwrap_or(old.body);
     let digest: String = Sha256::digest(&body).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let request = apply::read(format!("replay of {id} {digest}"), body);
-    let sent = take(&api, &caller, vec![request]).await?;
+    let sent = take(api, caller, vec![request]).await?;
     let one = sent.into_iter().next().ok_or_else(|| Problem::not_found("the request is gone"))?;
-    Ok(answer(one?))
+    accepted_or_ignored(one?)
 }
 
 /// A request with what was recorded of it.

@@ -19,7 +19,7 @@ use crate::{
 const MAX_MINUTES: u32 = 7 * 24 * 60;
 
 /// Over what time.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Period {
@@ -33,51 +33,51 @@ pub(crate) struct Period {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Status {
     /// The database's time.
-    now: String,
+    pub(crate) now: String,
     /// What somebody should look at; empty if all is well.
-    problems: Vec<String>,
-    programs: Vec<ProgramView>,
-    pauses: Vec<PauseView>,
-    channels: Vec<ChannelStatus>,
+    pub(crate) problems: Vec<String>,
+    pub(crate) programs: Vec<ProgramView>,
+    pub(crate) pauses: Vec<PauseView>,
+    pub(crate) channels: Vec<ChannelStatus>,
     /// Failures that wait for a person.
-    open_failures: i64,
+    pub(crate) open_failures: i64,
     /// Messages that no worker could use.
-    dead_letters: i64,
+    pub(crate) dead_letters: i64,
     /// The period in minutes that `finished` and `lateness-seconds` are of.
-    minutes: u32,
+    pub(crate) minutes: u32,
 }
 
 /// A program, as the database sees it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProgramView {
-    program: String,
+    pub(crate) program: String,
     /// Connections that all its copies have to the database. None means that no copy of it runs, or can reach it.
-    connections: i64,
+    pub(crate) connections: i64,
 }
 
 /// Work of one channel.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ChannelStatus {
-    channel: &'static str,
+    pub(crate) channel: &'static str,
     /// What has not come to its end, by state.
-    unfinished: BTreeMap<String, i64>,
+    pub(crate) unfinished: BTreeMap<String, i64>,
     /// The time of what is due first, or was.
-    first_due_at: Option<String>,
+    pub(crate) first_due_at: Option<String>,
     /// What came to its end within the period, by state. `delivered` means that the provider accepted it.
-    finished: BTreeMap<String, i64>,
+    pub(crate) finished: BTreeMap<String, i64>,
     /// How late the first calls began, of the newest 10,000 that came to their end within the period.
-    lateness_seconds: Option<LatenessView>,
+    pub(crate) lateness_seconds: Option<LatenessView>,
 }
 
 /// In seconds after the time that was asked for, or after the request was accepted, if that was later.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LatenessView {
-    count: i64,
-    p50: f64,
-    p95: f64,
-    p99: f64,
-    max: f64,
+    pub(crate) count: i64,
+    pub(crate) p50: f64,
+    pub(crate) p95: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
 }
 
 /// How things are
@@ -179,15 +179,15 @@ fn problems(
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct DeadLetterView {
-    id: i64,
-    received_at: String,
+    pub(crate) id: i64,
+    pub(crate) received_at: String,
     /// The queue that gave it up.
-    queue: String,
+    pub(crate) queue: String,
     /// Why, as the broker says it.
-    reason: String,
+    pub(crate) reason: String,
     /// The notifications that it names, if it could be read. They were woken, and are published again.
-    notifications: Vec<i64>,
-    body: String,
+    pub(crate) notifications: Vec<i64>,
+    pub(crate) body: String,
 }
 
 impl From<DeadLetterRecord> for DeadLetterView {
@@ -221,18 +221,18 @@ pub(crate) async fn dead_letters(
 /// What somebody changed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct AuditView {
-    id: i64,
-    at: String,
+    pub(crate) id: i64,
+    pub(crate) at: String,
     /// Who: `key 1a2b3c4d (name)`, or `maria@host` at a terminal.
-    actor: String,
+    pub(crate) actor: String,
     /// What was done, such as `notification.retry`.
-    action: String,
+    pub(crate) action: String,
     /// To what, such as `notification 17`.
-    object: String,
+    pub(crate) object: String,
     /// What it was before. Of addresses only the ends are kept.
-    before: Option<Value>,
+    pub(crate) before: Option<Value>,
     /// What it is since.
-    after: Option<Value>,
+    pub(crate) after: Option<Value>,
 }
 
 impl From<AuditRecord> for AuditView {
@@ -248,12 +248,12 @@ impl From<AuditRecord> for AuditView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Of {
     /// Of one object, such as `notification 17` or `channel phone`.
-    object: Option<String>,
+    pub(crate) object: Option<String>,
     /// Only what is older than this: `next` of the page before.
-    before: Option<i64>,
+    pub(crate) before: Option<i64>,
     /// At most so many, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
 }
 
 /// What people changed, the newest first

@@ -21,26 +21,26 @@ pub(crate) fn time(at: Timestamp) -> String {
 pub(crate) struct RequestView {
     pub(crate) id: i64,
     /// The queue that it came from, or `api:` and the first part of a key.
-    source: String,
-    received_at: String,
+    pub(crate) source: String,
+    pub(crate) received_at: String,
     /// The process that it named, if that could be read.
-    process_id: Option<String>,
+    pub(crate) process_id: Option<String>,
     /// `start` or `stop`, if that could be read.
-    action: Option<String>,
+    pub(crate) action: Option<String>,
     /// `accepted`; `ignored`, as there was nothing to do; or `rejected`, as it can't be carried out.
-    outcome: String,
+    pub(crate) outcome: String,
     /// Why it was not accepted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<FieldError>,
+    pub(crate) reasons: Vec<FieldError>,
     /// The run that a start began.
     #[serde(skip_serializing_if = "Option::is_none")]
-    run: Option<i32>,
+    pub(crate) run: Option<i32>,
     /// The notifications that a start made, in their order; only where one request is asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    notifications: Vec<i64>,
+    pub(crate) notifications: Vec<i64>,
     /// The words as they came, for keys that may see addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
+    pub(crate) body: Option<String>,
 }
 
 impl RequestView {
@@ -72,20 +72,20 @@ pub(crate) fn reasons(recorded: Option<&Value>) -> Vec<FieldError> {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct CallView {
     /// The number of its claim; not every claim leads to a call.
-    number: i32,
-    started_at: String,
-    finished_at: String,
+    pub(crate) number: i32,
+    pub(crate) started_at: String,
+    pub(crate) finished_at: String,
     /// `delivered` (the provider accepted it), `temporary`, `rate_limited`, `permanent`, `channel_down`, `unknown` or
     /// `dry_run`.
-    outcome: &'static str,
+    pub(crate) outcome: &'static str,
     /// What the provider said.
-    detail: Option<String>,
+    pub(crate) detail: Option<String>,
     /// The provider's own id of what it accepted.
-    provider_id: Option<String>,
-    worker: Option<String>,
+    pub(crate) provider_id: Option<String>,
+    pub(crate) worker: Option<String>,
     /// What its worker said after its claim had run out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    late_outcome: Option<&'static str>,
+    pub(crate) late_outcome: Option<&'static str>,
 }
 
 impl From<&Call> for CallView {
@@ -107,10 +107,10 @@ impl From<&Call> for CallView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct InterventionView {
-    at: String,
-    actor: String,
+    pub(crate) at: String,
+    pub(crate) actor: String,
     /// `retry`, `edit` or `give-up`.
-    action: &'static str,
+    pub(crate) action: &'static str,
 }
 
 /// A notification, what was done about it, and why it was or was not sent.
@@ -118,49 +118,49 @@ pub(crate) struct InterventionView {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct NotificationView {
     pub(crate) id: i64,
-    process_id: String,
-    run: i32,
+    pub(crate) process_id: String,
+    pub(crate) run: i32,
     /// The request that made it.
-    request: i64,
-    channel: String,
+    pub(crate) request: i64,
+    pub(crate) channel: String,
     /// `scheduled`, `queued`, `sending`, `retrying`, `delivered` (accepted by the provider), `failed` or `cancelled`.
-    state: &'static str,
+    pub(crate) state: &'static str,
     /// Whether it was sent: `accepted`, `not-sent`, `not-yet`, `being-sent` or `unknown`.
-    answer: &'static str,
+    pub(crate) answer: &'static str,
     /// Why it was or was not sent, in one sentence.
-    sentence: String,
+    pub(crate) sentence: String,
     /// Why it failed, was cancelled, or came back from the broker, as it was recorded.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// When it was asked for.
-    scheduled_at: String,
+    pub(crate) scheduled_at: String,
     /// When it was accepted by Tocsin.
-    accepted_at: String,
+    pub(crate) accepted_at: String,
     /// When the next call may begin, or could have begun.
-    due_at: String,
+    pub(crate) due_at: String,
     /// When its max-age is over.
-    expires_at: String,
-    finished_at: Option<String>,
+    pub(crate) expires_at: String,
+    pub(crate) finished_at: Option<String>,
     /// Who claimed it last.
-    claimed_by: Option<String>,
+    pub(crate) claimed_by: Option<String>,
     /// Calls that cost an attempt, since it was last tried again by hand.
-    attempts: u16,
-    max_attempts: u16,
+    pub(crate) attempts: u16,
+    pub(crate) max_attempts: u16,
     /// `retry` or `fail`.
-    on_unknown: &'static str,
+    pub(crate) on_unknown: &'static str,
     /// A failed one that is not to be tried again, as somebody has decided.
-    given_up: bool,
-    calls: Vec<CallView>,
+    pub(crate) given_up: bool,
+    pub(crate) calls: Vec<CallView>,
     /// What people did to it.
-    interventions: Vec<InterventionView>,
+    pub(crate) interventions: Vec<InterventionView>,
     /// Why nothing of its channel is sent now, if it is so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    paused_by: Option<String>,
+    pub(crate) paused_by: Option<String>,
     /// The stop that took effect on its process.
     #[serde(skip_serializing_if = "Option::is_none")]
-    stopped_by_request: Option<i64>,
+    pub(crate) stopped_by_request: Option<i64>,
     /// The channel's own keys, for keys that may see addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<Value>,
+    pub(crate) content: Option<Value>,
 }
 
 impl NotificationView {
@@ -223,10 +223,10 @@ fn content(report: &NotificationReport) -> Value {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Explanation {
     /// Whether it was sent: `accepted`, `not-sent`, `not-yet`, `being-sent` or `unknown`.
-    answer: &'static str,
+    pub(crate) answer: &'static str,
     /// Why, in one sentence.
-    sentence: String,
-    facts: NotificationView,
+    pub(crate) sentence: String,
+    pub(crate) facts: NotificationView,
 }
 
 impl From<NotificationView> for Explanation {
@@ -240,13 +240,13 @@ impl From<NotificationView> for Explanation {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ProcessView {
     pub(crate) id: i64,
-    process_id: String,
+    pub(crate) process_id: String,
     /// How often it was started.
-    run: i32,
+    pub(crate) run: i32,
     /// How many of its notifications have not come to their end.
-    unfinished: i64,
+    pub(crate) unfinished: i64,
     /// One of its notifications was not handed over yet, so that a start would be ignored.
-    active: bool,
+    pub(crate) active: bool,
 }
 
 impl From<ProcessRecord> for ProcessView {

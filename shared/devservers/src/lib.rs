@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 pub use ministack::{MiniStack, sqs};
-pub use packages::{Python, Tool, install_missing, libfaketime};
+pub use packages::{CHROMEDRIVER, Purpose, Python, Tool, install_missing, is_root, libfaketime};
 pub use postgres::{Postgres, SmallDisk, url_for};
 pub use process::{Process, Workplace, free_port};
 pub use rabbitmq::{RabbitMq, management};

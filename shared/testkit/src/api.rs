@@ -102,6 +102,7 @@ impl Api {
     ) -> Result<Answer, ureq::Error> {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .max_redirects(0)
             .allow_non_standard_methods(true)
             .timeout_global(Some(Duration::from_secs(60)))
             .build()

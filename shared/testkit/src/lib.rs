@@ -5,6 +5,7 @@
 
 mod api;
 mod arena;
+mod browser;
 mod database;
 mod program;
 mod simulator;
@@ -18,6 +19,7 @@ use std::{
 
 pub use api::{Answer, Api};
 pub use arena::Arena;
+pub use browser::{Browser, Theme};
 pub use database::Database;
 pub use devservers::{Relay, Signal};
 pub use program::{Program, binary};
