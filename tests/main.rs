@@ -26,6 +26,7 @@ mod outages;
 mod requests;
 mod rights;
 mod server_failures;
+mod simulation;
 mod sqs_proxy;
 mod stop_races;
 mod stopping;

@@ -4,6 +4,7 @@ use std::{
 };
 
 use broker::{Backoff, Publisher};
+use domain::PUBLISHED_AHEAD;
 use runtime::chance;
 
 use crate::{
@@ -11,9 +12,6 @@ use crate::{
     confirmed::Confirmed,
     dispatcher::{Dispatcher, Round},
 };
-
-/// What is due within this time is published ahead, and held by its worker until then.
-const AHEAD: Duration = Duration::from_secs(1);
 
 /// The longest sleep, in case no hint came of something new.
 const POLL: Duration = Duration::from_secs(1);
@@ -62,13 +60,14 @@ async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Re
     let is_old = || began.elapsed() > RENEW_AFTER;
     while !(stop.is_cancelled() || dispatcher.was_refused() && is_old()) {
         dispatcher.check_session()?;
-        let sleep = match dispatcher.round(AHEAD).await {
+        let sleep = match dispatcher.round(PUBLISHED_AHEAD).await {
             Ok(Round { more: true, .. }) => Duration::ZERO,
             Ok(Round { next_wake, .. }) => {
                 activator.database.up();
                 backoff.reset();
                 // Half of the look-ahead is left for being late.
-                let next = next_wake.map(|wake| activator.store.clock().until(wake).saturating_sub(AHEAD / 2));
+                let next =
+                    next_wake.map(|wake| activator.store.clock().until(wake).saturating_sub(PUBLISHED_AHEAD / 2));
                 next.map_or(POLL, |next| next.clamp(Duration::from_millis(1), POLL))
             }
             Err(Error::Broker(error)) => return Err(error),

@@ -11,7 +11,7 @@ use utoipa::{
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
-use crate::Api;
+use crate::{Api, schemas};
 
 const STYLE: &str = include_str!("docs.css");
 
@@ -50,6 +50,9 @@ impl Documents {
     pub(crate) fn new(description: &utoipa::openapi::OpenApi) -> Self {
         let mut document = serde_json::to_value(description).unwrap_or_default();
         add_what_any_may_answer(&mut document);
+        if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+            schemas.extend(schemas::of_requests());
+        }
         Self { page: page(&document), json: document.to_string() }
     }
 }

@@ -17,6 +17,8 @@ mod notifications;
 mod problem;
 mod processes;
 mod requests;
+mod schemas;
+mod simulate;
 mod status;
 mod view;
 
@@ -32,7 +34,7 @@ use axum::{
 };
 use runtime::{
     Checks, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString,
-    settings::{API_LISTEN, DATABASE_URL},
+    settings::{API_LISTEN, DATABASE_URL, NOTIFIER_CALL_TIMEOUT_SECONDS},
 };
 use store::Store;
 use tokio::net::TcpListener;
@@ -51,7 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub const PROGRAM: Program<Config> = Program {
     name: "api",
     about: "Serves the control plane over HTTP",
-    settings: &[&[API_LISTEN]],
+    settings: &[&[API_LISTEN, NOTIFIER_CALL_TIMEOUT_SECONDS]],
     has_once: false,
     read: Config::read,
 };
@@ -60,13 +62,15 @@ pub const PROGRAM: Program<Config> = Program {
 pub struct Config {
     database_url: SecretString,
     listen: SocketAddr,
+    call_timeout: Duration,
 }
 
 impl Config {
     fn read(reader: &mut Reader) -> Option<Self> {
         let database_url = reader.secret(&DATABASE_URL);
         let listen = reader.socket_address(&API_LISTEN);
-        Some(Self { database_url: database_url?, listen: listen? })
+        let call_timeout = reader.seconds(&NOTIFIER_CALL_TIMEOUT_SECONDS, 1..=300);
+        Some(Self { database_url: database_url?, listen: listen?, call_timeout: call_timeout? })
     }
 }
 
@@ -77,6 +81,8 @@ pub(crate) struct Api {
     failed_tries: FailedTries,
     events: Events,
     documents: Documents,
+    /// When the notifiers give a call up.
+    call_timeout: Duration,
 }
 
 /// Serves until it is told to stop; then ends what was begun.
@@ -103,6 +109,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         failed_tries: FailedTries::default(),
         events: Events::default(),
         documents: Documents::new(&description),
+        call_timeout: config.call_timeout,
     });
     let checked = store.clone();
     let check = move || {
@@ -144,6 +151,7 @@ pub(crate) fn routes() -> (Router<Arc<Api>>, utoipa::openapi::OpenApi) {
         .routes(routes!(requests::send, requests::list))
         .routes(routes!(requests::show))
         .routes(routes!(requests::replay))
+        .routes(routes!(simulate::simulate))
         .routes(routes!(processes::list))
         .routes(routes!(processes::show))
         .routes(routes!(processes::stop))

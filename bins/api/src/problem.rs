@@ -1,3 +1,5 @@
+use std::fmt::Display;
+
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -119,6 +121,13 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", "it is not in a state for that", detail)
     }
 
+    /// Something that must not happen.
+    pub(crate) fn bug(error: &dyn Display) -> Self {
+        tracing::error!(event = "bug", %error, "a request was not answered");
+        let title = "Tocsin has made a mistake";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", title, "the program's log says more")
+    }
+
     pub(crate) fn of_request(self, request: i64) -> Self {
         Self { request: Some(request), ..self }
     }
@@ -135,11 +144,7 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match (&error, error.disposition()) {
-            (Error::Row { .. }, _) => {
-                tracing::error!(event = "bug", %error, "a row that can't be read");
-                let title = "Tocsin has made a mistake";
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", title, "the program's log says more")
-            }
+            (Error::Row { .. }, _) => Self::bug(&error),
             (_, Disposition::BadData) => Self::field("", "holds something that the database can't hold"),
             (_, Disposition::TooMuch | Disposition::Conflict | Disposition::Wait) => {
                 tracing::warn!(event = "database_away", %error, "a request was not answered");

@@ -35,8 +35,8 @@ const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
         "Idempotency-Key" = Option<String>, Header,
         description = "1 to 200 visible ASCII characters; the same for each try of one request, and for no other"
     )),
-    request_body(content = Value, content_type = "application/json",
-        description = "`process-id`, `action` and `notifications`, as README.md says"),
+    request_body(content = ref("#/components/schemas/Request"), content_type = "application/json",
+        description = "As README.md says"),
     responses(
         (status = 200, description = "It was ignored, or it had been sent before", body = RequestView),
         (status = 201, description = "It was accepted", body = RequestView),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use domain::Outcome;
+use domain::provider::{SmtpPhase as Phase, smtp_accepted, smtp_answer};
 use lettre::{address::Address, message::Mailbox};
 use notifier::{Answer, Channel, Claim};
 use serde_json::Value;
@@ -16,8 +16,7 @@ use tokio::{
 
 use crate::{
     message::{Defaults, Mail, mail},
-    refusals,
-    smtp::{Failure, Login, Phase, Server, Session, greet, log_in},
+    smtp::{Failure, Login, Server, Session, greet, log_in},
     stream::Stream,
 };
 
@@ -103,16 +102,14 @@ impl Email {
 /// What came of a mail that the server has taken, but for so many of its copies, or has not.
 fn answer(mail: Mail, delivered: Result<usize, Failure>) -> Answer {
     match delivered {
-        Ok(refused_copies) => {
-            let copies = match refused_copies {
-                0 => String::new(),
-                n => format!(", but refused {n} of its copies"),
-            };
-            let accepted = Answer::new(Outcome::Delivered, format!("the mail server accepted the mail{copies}"));
-            Answer { provider_id: Some(mail.message_id), ..accepted }
-        }
-        Err(failure) => refusals::answer(&failure, mail.own_sender),
+        Ok(refused_copies) => Answer { provider_id: Some(mail.message_id), ..smtp_accepted(refused_copies) },
+        Err(failure) => refusal(&failure, mail.own_sender),
     }
+}
+
+/// What a failure means. `own_sender`: the notification brought a sender of its own.
+fn refusal(failure: &Failure, own_sender: bool) -> Answer {
+    smtp_answer(failure.phase, failure.code, &failure.text, own_sender)
 }
 
 /// Makes the mail of a notification, sends it over a connection that somebody has made, and says what came of it:
@@ -160,7 +157,7 @@ impl Channel for Email {
                 let login = if self.server.login.is_some() { "and takes the login" } else { "and was given no login" };
                 Ok(format!("{}:{} answers, {login}", self.server.host, self.server.port))
             }
-            Err(failure) => Err(refusals::answer(&failure, false).detail.unwrap_or_default()),
+            Err(failure) => Err(refusal(&failure, false).detail.unwrap_or_default()),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 mod email;
 mod message;
-mod refusals;
 mod smtp;
 mod stream;
 

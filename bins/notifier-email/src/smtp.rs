@@ -1,6 +1,7 @@
 use std::{fmt, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use domain::provider::SmtpPhase as Phase;
 use futures_util::FutureExt;
 use lettre::{
     address::{Address, Envelope},
@@ -46,22 +47,6 @@ pub struct Login {
     pub username: String,
     /// Its password.
     pub password: SecretString,
-}
-
-/// How far a session had come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Connecting, TLS and greeting.
-    Connecting,
-    LoggingIn,
-    /// `MAIL FROM`.
-    Sender,
-    /// `RCPT TO` of the one that the notification is for.
-    Recipient,
-    /// `DATA`, and the message itself, but for its end.
-    Message,
-    /// The end of the message has been sent: whether it was accepted, only the answer can tell.
-    End,
 }
 
 /// Why a session did not end well.

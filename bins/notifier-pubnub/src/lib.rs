@@ -1,7 +1,6 @@
 //! The pubnub channel: publishes a small JSON message to a PubNub channel.
 
 mod pubnub;
-mod pubnub_errors;
 
 use runtime::{
     Failure, Lifecycle, Program, Reader, Run,

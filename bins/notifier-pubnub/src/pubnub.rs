@@ -1,14 +1,15 @@
 use std::{fmt, time::Duration};
 
-use domain::Outcome;
+use domain::{
+    Outcome,
+    provider::{pubnub_accepted, pubnub_answer},
+};
 use http_client::{Answered, Reply, exchange};
 use notifier::{Answer, Channel, Claim};
 use reqwest::Client;
 use runtime::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
-
-use crate::pubnub_errors;
 
 /// Who publishes, and in which keyset.
 pub(crate) struct Keys {
@@ -114,18 +115,15 @@ pub fn classify(answered: &Answered) -> Answer {
     let said = body[1].as_str().or_else(|| body["message"].as_str()).unwrap_or_default();
     let sent = (200..300).contains(&answered.status) && body[0] != 0 && body["error"] != true;
     if sent {
-        let accepted = Answer::new(Outcome::Delivered, "PubNub accepted the message");
         let is_token = |token: &&str| (1..=32).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_digit());
-        return Answer { provider_id: body[2].as_str().filter(is_token).map(str::to_owned), ..accepted };
+        return Answer { provider_id: body[2].as_str().filter(is_token).map(str::to_owned), ..pubnub_accepted() };
     }
-    let (outcome, meaning) = if answered.status == 403 && body["payload"]["channels"].is_array() {
+    if answered.status == 403 && body["payload"]["channels"].is_array() {
         // The access manager names the channels that the keys may not use; they may use others.
-        (Outcome::Permanent, "the keys may not publish to this channel")
-    } else {
-        pubnub_errors::classify(answered.status, said)
-    };
-    let detail = format!("PubNub: {meaning} (HTTP {})", answered.status);
-    Answer { retry_after: answered.retry_after, ..Answer::new(outcome, detail) }
+        let detail = "PubNub: the keys may not publish to this channel (HTTP 403)";
+        return Answer { retry_after: answered.retry_after, ..Answer::new(Outcome::Permanent, detail) };
+    }
+    pubnub_answer(answered.status, said, answered.retry_after)
 }
 
 #[cfg(test)]

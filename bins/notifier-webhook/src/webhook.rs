@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use domain::Outcome;
-use http_client::{Answered, Reply, exchange, outcome_of_status};
+use domain::{Outcome, provider::receiver_answer};
+use http_client::{Answered, Reply, exchange};
 use notifier::{Answer, Channel, Claim};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -49,7 +49,6 @@ impl Webhook {
 impl Channel for Webhook {
     const NAME: &'static str = "webhook";
     /// What one receiver says or doesn't concerns no other.
-    const ONE_PROVIDER: bool = false;
 
     type Message = Post;
 
@@ -105,9 +104,7 @@ impl Channel for Webhook {
     }
 }
 
-/// What an answer means. A receiver says it with the status alone.
+/// What an answer means.
 pub fn classify(answered: &Answered) -> Answer {
-    let (outcome, meaning) = outcome_of_status(answered.status);
-    let detail = format!("the receiver: {meaning} (HTTP {})", answered.status);
-    Answer { retry_after: answered.retry_after, ..Answer::new(outcome, detail) }
+    receiver_answer(answered.status, answered.retry_after)
 }

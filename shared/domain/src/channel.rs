@@ -1,3 +1,5 @@
+use crate::provider::Provider;
+
 /// A way to reach somebody: its name, and the keys that a notification for it has in a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Channel {
@@ -7,6 +9,8 @@ pub struct Channel {
     pub address: Option<Field>,
     /// Further keys.
     pub options: &'static [Field],
+    /// Who answers its calls.
+    pub provider: Provider,
 }
 
 /// A key of a notification, and what its value must be.
@@ -45,11 +49,13 @@ pub enum FieldKind {
 pub const CHANNELS: &[Channel] = &[
     Channel {
         name: "phone",
+        provider: Provider::Twilio("the call"),
         address: Some(required("phone-number", FieldKind::PhoneNumber, "whom to call: E.164, such as `+3851111111`")),
         options: &[optional("url", FieldKind::Url, "the TwiML to play, instead of `TOCSIN_TWILIO__URL`")],
     },
     Channel {
         name: "sms",
+        provider: Provider::Twilio("the message"),
         address: Some(required("phone-number", FieldKind::PhoneNumber, "whom to text: E.164")),
         options: &[required(
             "message",
@@ -59,6 +65,7 @@ pub const CHANNELS: &[Channel] = &[
     },
     Channel {
         name: "email",
+        provider: Provider::Smtp,
         address: Some(required("email", FieldKind::EmailAddress, "whom to mail: an address without a name")),
         options: &[
             optional("from", FieldKind::EmailAddress, "the sender, instead of `TOCSIN_MAIL__FROM`"),
@@ -71,16 +78,19 @@ pub const CHANNELS: &[Channel] = &[
     },
     Channel {
         name: "pubnub",
+        provider: Provider::Pubnub,
         address: Some(required("pubnub-channel", FieldKind::PubnubChannel, "the PubNub channel to publish to")),
         options: &[optional("payload", FieldKind::Json, "any JSON, published beside the ids")],
     },
     Channel {
         name: "webhook",
+        provider: Provider::Receiver,
         address: Some(required("url", FieldKind::Url, "where to post to")),
         options: &[optional("payload", FieldKind::Json, "any JSON, posted beside the ids")],
     },
     Channel {
         name: "console",
+        provider: Provider::Nobody,
         address: None,
         options: &[optional("message", FieldKind::Text(4_096), "the line to write")],
     },

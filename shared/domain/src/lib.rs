@@ -11,8 +11,11 @@ pub mod explain;
 mod id;
 mod outcome;
 mod phone_number;
+pub mod provider;
 mod request;
 mod retry;
+/// What would come of a request.
+pub mod simulate;
 mod state;
 
 pub use api_key::{ApiKey, InvalidApiKey, Role, UnknownRole};
@@ -25,4 +28,4 @@ pub use request::{Action, NewNotification, Request};
 pub use retry::{
     DEFAULT_MAX_AGE, DEFAULT_MAX_ATTEMPTS, MAX_RETRY_AFTER, OnUnknown, RetryTier, RetryWay, after_attempt,
 };
-pub use state::{Event, Notification, State, UnknownState, transition};
+pub use state::{Event, Notification, PUBLISHED_AHEAD, State, UnknownState, transition};

@@ -1,6 +1,9 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use crate::{OnUnknown, Outcome, after_attempt};
+
+/// What is due within this time is published ahead, and held by its worker until then.
+pub const PUBLISHED_AHEAD: Duration = Duration::from_secs(1);
 
 /// Where a notification stands. `Delivered`, `Failed` and `Cancelled` are final; only an operator can have a failed one
 /// tried again.

@@ -1,9 +1,7 @@
-//! What the channels share whose provider speaks HTTP: one exchange, bounded in time and size, and what its status
-//! means.
+//! What the channels share whose provider speaks HTTP: one exchange, bounded in time and size.
 
 use std::{error::Error, time::Duration};
 
-use domain::Outcome;
 use reqwest::{
     Client, ClientBuilder, RequestBuilder, Response,
     header::{DATE, RETRY_AFTER},
@@ -105,19 +103,6 @@ pub fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     Some(at.duration_since(now).unwrap_or_default())
 }
 
-/// What an HTTP status means that says nothing more special.
-pub fn outcome_of_status(status: u16) -> (Outcome, &'static str) {
-    match status {
-        200..=299 => (Outcome::Delivered, "accepted"),
-        300..=399 => (Outcome::Permanent, "it answers with a redirect, which is not followed"),
-        401 | 403 => (Outcome::ChannelDown, "the credentials were refused"),
-        429 => (Outcome::RateLimited, "too many requests"),
-        408 | 425 | 503 => (Outcome::Temporary, "not available for now"),
-        400..=499 => (Outcome::Permanent, "the request was refused"),
-        _ => (Outcome::Unknown, "a server error; nobody can tell whether it was carried out"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::{
@@ -137,29 +122,6 @@ mod tests {
         assert_eq!(parse_retry_after(later, None), None, "no clock to compare with");
         for bad in ["", "-1", "1.5", "soon", "+3"] {
             assert_eq!(parse_retry_after(bad, Some(sent)), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn statuses() {
-        for (status, outcome) in [
-            (200, Outcome::Delivered),
-            (204, Outcome::Delivered),
-            (302, Outcome::Permanent),
-            (400, Outcome::Permanent),
-            (401, Outcome::ChannelDown),
-            (403, Outcome::ChannelDown),
-            (404, Outcome::Permanent),
-            (408, Outcome::Temporary),
-            (410, Outcome::Permanent),
-            (425, Outcome::Temporary),
-            (429, Outcome::RateLimited),
-            (500, Outcome::Unknown),
-            (502, Outcome::Unknown),
-            (503, Outcome::Temporary),
-            (504, Outcome::Unknown),
-        ] {
-            assert_eq!(outcome_of_status(status).0, outcome, "{status}");
         }
     }
 

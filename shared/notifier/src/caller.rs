@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{Outcome, RetryTier, after_attempt};
+use domain::{Outcome, after_attempt};
 use futures_util::FutureExt;
 use runtime::failpoint;
 use serde_json::Value;
@@ -24,9 +24,6 @@ use crate::{
 /// A call may begin no later than this after its claim was sent: a stop that commits after the claim must not be
 /// followed by a call for longer.
 pub(crate) const CLAIM_FRESHNESS: Duration = Duration::from_millis(100);
-
-/// How long an address is left alone at first whose own provider refuses us.
-const PAUSE_OF_ONE_ADDRESS: Duration = Duration::from_secs(30);
 
 /// As much of a provider's words as is kept, in characters.
 const MAX_DETAIL: usize = 500;
@@ -70,12 +67,13 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     }
     let in_flight = metrics::gauge!("tocsin_calls_in_flight", "channel" => C::NAME);
     in_flight.increment(1);
-    let (mut answer, was_sent) = answer(&worker, &claim, property.as_ref().as_ref()).await;
+    let (answer, was_sent) = answer(&worker, &claim, property.as_ref().as_ref()).await;
     in_flight.decrement(1);
     metrics::histogram!("tocsin_call_seconds", "channel" => C::NAME).record(began.elapsed().as_secs_f64());
     failpoint("notifier.called", claim.id);
     drop((slot, place));
-    learn(&worker, &claim, &mut answer, was_sent);
+    learn(&worker, &answer, was_sent);
+    let answer = answer.with_wait_of_one(worker.provider, claim.fence.into());
 
     let attempts = claim.attempts.saturating_add(u16::from(answer.outcome.costs_an_attempt()));
     let (state, retry) = after_attempt(
@@ -100,26 +98,16 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     send(&finished, Finished::Called(Box::new(Called { result, claim, receipt: item.receipt })));
 }
 
-/// What the answer says of the channel as a whole, and how long its notification is to wait for that.
-fn learn<C: Channel>(worker: &Worker<C>, claim: &Claim, answer: &mut Answer, was_sent: bool) {
-    let is_down = answer.outcome == Outcome::ChannelDown;
-    if !C::ONE_PROVIDER {
-        if is_down && answer.retry_after.is_none() {
-            // Nobody probes for the rest of them, so each asks on its own, and less and less often.
-            let claims = u16::try_from(claim.fence).unwrap_or(u16::MAX);
-            answer.retry_after = Some(RetryTier::after_attempts(claims).delay().max(PAUSE_OF_ONE_ADDRESS));
-        }
+/// What the answer says of the channel as a whole. `was_sent`: it is the provider who gave it.
+fn learn<C: Channel>(worker: &Worker<C>, answer: &Answer, was_sent: bool) {
+    if !worker.provider.serves_all() {
         return;
     }
     // Only the provider can say that it serves the channel again.
-    if was_sent || is_down {
+    if was_sent || answer.outcome == Outcome::ChannelDown {
         worker.gate.saw(answer);
     } else {
         worker.gate.not_called();
-    }
-    if is_down {
-        // Its own wait is for the probes; a notification must not miss the moment when the channel opens.
-        answer.retry_after = answer.retry_after.filter(|wait| *wait < PAUSE_OF_ONE_ADDRESS);
     }
 }
 
@@ -135,9 +123,7 @@ async fn answer<C: Channel>(worker: &Worker<C>, claim: &Claim, property: Option<
     match timeout(worker.call_timeout, AssertUnwindSafe(call).catch_unwind()).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_panic)) => (Answer::new(Outcome::Unknown, "the worker failed in the middle of the call: a bug"), false),
-        Err(_) => {
-            (Answer::new(Outcome::Unknown, format!("no answer within {} s", worker.call_timeout.as_secs())), true)
-        }
+        Err(_) => (Answer::timed_out(worker.call_timeout), true),
     }
 }
 

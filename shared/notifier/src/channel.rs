@@ -1,11 +1,8 @@
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use domain::Outcome;
+use domain::provider::Answer;
 use serde_json::Value;
 use store::Claim;
-
-/// How soon a provider is tried again that could not be reached.
-const UNREACHABLE_RETRY: Duration = Duration::from_secs(5);
 
 /// One way to reach people: what a notifier program brings.
 pub trait Channel: Send + Sync + 'static {
@@ -14,10 +11,6 @@ pub trait Channel: Send + Sync + 'static {
 
     /// A property of the database that a call needs; it is read anew with each claim.
     const PROPERTY: Option<&'static str> = None;
-
-    /// Whether one provider serves every address. If it refuses the channel or is away, the whole channel pauses;
-    /// where each address has a provider of its own, only its own notifications wait.
-    const ONE_PROVIDER: bool = true;
 
     /// What is ready to be sent. Its text says what that is, in a line, without the address: a dry run records it.
     type Message: fmt::Display + Send;
@@ -38,30 +31,4 @@ pub trait Channel: Send + Sync + 'static {
 
     /// Contacts the provider in a way that sends nothing, and says how well it is, or what is wrong.
     fn check(&self) -> impl Future<Output = Result<String, String>> + Send;
-}
-
-/// What came of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// What it means for the notification.
-    pub outcome: Outcome,
-    /// The provider's id of what it accepted.
-    pub provider_id: Option<String>,
-    /// What it said, in words for a person, without addresses.
-    pub detail: Option<String>,
-    /// How long it asks us to wait.
-    pub retry_after: Option<Duration>,
-}
-
-impl Answer {
-    /// An answer with words for a person, which must not hold addresses.
-    pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self { outcome, provider_id: None, detail: Some(detail.into()), retry_after: None }
-    }
-
-    /// The one provider of the channel could not be reached: nothing was sent, and it is the channel's trouble and no
-    /// notification's.
-    pub fn unreachable(detail: impl Into<String>) -> Self {
-        Self { retry_after: Some(UNREACHABLE_RETRY), ..Self::new(Outcome::ChannelDown, detail) }
-    }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::NotificationId;
+use domain::{NotificationId, provider::Allowance};
 use jiff::Timestamp;
 use runtime::{Lifecycle, failpoint};
 use store::{ClaimBatch, ClaimRequest};
@@ -20,7 +20,6 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Channel,
     caller::{CLAIM_FRESHNESS, Ready, call},
-    gate::Allowance,
     inbox::{Inbox, Item},
     recorder::{Finished, until_done},
     worker::Worker,

@@ -1,29 +1,23 @@
 use std::{
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-use domain::Outcome;
+use domain::{
+    Outcome,
+    provider::{self, Allowance, Answer},
+};
 use runtime::Component;
-
 use tokio::sync::watch;
-
-use crate::Answer;
-
-/// How often a provider that refuses the whole channel is asked whether it still does.
-const PROBE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Nobody is asked more often than this, whatever they say.
-const SHORTEST_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often to see whether a channel that somebody has paused may go on.
 const PAUSED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lets calls through, unless somebody has paused the channel, or the provider refuses the whole of it: then only one
-/// every 30 seconds, or every 5 where it can't be reached.
+/// Lets calls through, unless somebody has paused the channel, or the provider refuses the whole of it.
 #[derive(Debug)]
 pub(crate) struct Gate {
     closed: Mutex<Closed>,
+    begin: Instant,
     provider: Component,
     channel: Component,
     open: watch::Sender<bool>,
@@ -31,17 +25,8 @@ pub(crate) struct Gate {
 
 #[derive(Debug, Default)]
 struct Closed {
-    next_probe: Option<Instant>,
-    probe_interval: Duration,
+    by_provider: provider::Gate,
     paused: bool,
-}
-
-/// How many calls may begin.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Allowance {
-    All,
-    One,
-    NoneFor(Duration),
 }
 
 impl Gate {
@@ -49,7 +34,7 @@ impl Gate {
     pub(crate) fn new(provider: Component, channel: Component) -> Self {
         provider.up();
         channel.up();
-        Self { closed: Mutex::default(), provider, channel, open: watch::Sender::new(true) }
+        Self { closed: Mutex::default(), begin: Instant::now(), provider, channel, open: watch::Sender::new(true) }
     }
 
     /// Whether all calls are let through, as long as that is so or is not so.
@@ -58,41 +43,31 @@ impl Gate {
     }
 
     fn tell(&self, closed: &Closed) {
-        let open = !closed.paused && closed.next_probe.is_none();
+        let open = !closed.paused && closed.by_provider.is_open();
         self.open.send_if_modified(|was| std::mem::replace(was, open) != open);
     }
 
     /// Learns from what came of a call.
     pub(crate) fn saw(&self, answer: &Answer) {
-        let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
-        match answer.outcome {
-            Outcome::ChannelDown => {
-                let interval = answer.retry_after.unwrap_or(PROBE_INTERVAL);
-                closed.probe_interval = interval.clamp(SHORTEST_PROBE_INTERVAL, PROBE_INTERVAL);
-                closed.next_probe = Some(Instant::now() + closed.probe_interval);
-                self.provider.down(answer.detail.as_deref().unwrap_or("the provider refuses this channel"));
-            }
-            Outcome::Unknown | Outcome::DryRun => {}
-            Outcome::Delivered | Outcome::Temporary | Outcome::RateLimited | Outcome::Permanent => {
-                if closed.next_probe.take().is_some() {
-                    self.provider.up();
-                }
-            }
+        let mut closed = self.lock();
+        let was_open = closed.by_provider.is_open();
+        closed.by_provider.saw(self.begin.elapsed(), answer);
+        if answer.outcome == Outcome::ChannelDown {
+            self.provider.down(answer.detail.as_deref().unwrap_or("the provider refuses this channel"));
+        } else if !was_open && closed.by_provider.is_open() {
+            self.provider.up();
         }
         self.tell(&closed);
     }
 
     /// A call that was allowed did not come about: if it was the probe, another may take its place.
     pub(crate) fn not_called(&self) {
-        let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
-        if let Some(at) = closed.next_probe.as_mut() {
-            *at = Instant::now();
-        }
+        self.lock().by_provider.not_called(self.begin.elapsed());
     }
 
     /// Somebody has paused the channel, as the text says, or has not.
     pub(crate) fn set_paused(&self, pause: Option<String>) {
-        let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
+        let mut closed = self.lock();
         closed.paused = pause.is_some();
         pause.map_or_else(|| self.channel.up(), |pause| self.channel.down(pause));
         self.tell(&closed);
@@ -100,18 +75,15 @@ impl Gate {
 
     /// What may be claimed now. A probe that is granted is counted, so that there is no second one beside it.
     pub(crate) fn allowance(&self) -> Allowance {
-        let mut closed = self.closed.lock().expect("nobody panics while holding this lock");
+        let mut closed = self.lock();
         if closed.paused {
             return Allowance::NoneFor(PAUSED_INTERVAL);
         }
-        let Some(at) = closed.next_probe else { return Allowance::All };
-        let wait = at.saturating_duration_since(Instant::now());
-        if wait.is_zero() {
-            closed.next_probe = Some(Instant::now() + closed.probe_interval);
-            Allowance::One
-        } else {
-            Allowance::NoneFor(wait)
-        }
+        closed.by_provider.allowance(self.begin.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Closed> {
+        self.closed.lock().expect("nobody panics while holding this lock")
     }
 }
 

@@ -16,6 +16,7 @@ mod recorder;
 mod retrier;
 mod worker;
 
-pub use channel::{Answer, Channel};
+pub use channel::Channel;
+pub use domain::provider::Answer;
 pub use store::Claim;
 pub use worker::{Config, SETTINGS, run};

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::Broker;
-use domain::RetryTier;
+use domain::{RetryTier, provider::Provider};
 use runtime::{
     Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Reader, Run, SecretString, Setting,
     instance_name,
@@ -57,6 +57,7 @@ pub(crate) struct Worker<C> {
     pub(crate) name: String,
     pub(crate) store: Store,
     pub(crate) database: Component,
+    pub(crate) provider: Provider,
     pub(crate) gate: Gate,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) shares: AddressShares,
@@ -95,6 +96,7 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
         name: instance_name(&program),
         store: store.clone(),
         database,
+        provider: domain::Channel::named(C::NAME).expect("it stands in domain::CHANNELS").provider,
         gate,
         slots: Arc::new(Semaphore::new(config.max_in_flight)),
         shares: AddressShares::new(config.max_in_flight),

@@ -141,6 +141,13 @@ impl Store {
         })
     }
 
+    /// The database's time.
+    pub async fn now(&self) -> Result<Timestamp> {
+        let rows = self.fetch_all(|| sqlx::query("SELECT tocsin_now() AS now")).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(row.try_get::<SqlTimestamp, _>("now")?.to_jiff())
+    }
+
     /// What no worker could use, the newest first.
     pub async fn dead_letters(&self, page: Page) -> Result<Vec<DeadLetterRecord>> {
         let letter = |row: &PgRow| {

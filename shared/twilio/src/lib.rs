@@ -1,10 +1,8 @@
 //! What the channels share that go by Twilio: its REST API, its errors, and whose number a call or a text comes from.
 
-mod errors;
-
 use std::{collections::BTreeMap, time::Duration};
 
-use domain::{CallerIdRegistry, CallerIdRegistryError, Outcome, PhoneNumber};
+use domain::{CallerIdRegistry, CallerIdRegistryError, Outcome, PhoneNumber, provider::twilio_answer};
 use http_client::{Answered, Reply, exchange};
 use notifier::{Answer, Claim};
 use reqwest::{Client, RequestBuilder};
@@ -123,18 +121,12 @@ fn parse_registry(property: Option<&Value>) -> Result<CallerIdRegistry, String> 
     CallerIdRegistry::new(pairs).map_err(|error: CallerIdRegistryError| error.to_string())
 }
 
-/// What an answer means. `what` was asked for, in words: `the call`. Twilio's own words are not repeated, as they may
-/// hold the number.
+/// What an answer means. `what` was asked for, in words: `the call`.
 pub fn classify(what: &str, answered: &Answered) -> Answer {
-    let answer = parse(&answered.body);
-    if (200..300).contains(&answered.status) {
-        let accepted = Answer::new(Outcome::Delivered, format!("Twilio accepted {what}"));
-        return Answer { provider_id: answer.sid.filter(|sid| is_sid(sid)), ..accepted };
-    }
-    let (outcome, meaning) = errors::classify(answered.status, answer.code);
-    let code = answer.code.map(|code| format!("error {code}, ")).unwrap_or_default();
-    let detail = format!("Twilio: {meaning} ({code}HTTP {})", answered.status);
-    Answer { retry_after: answered.retry_after, ..Answer::new(outcome, detail) }
+    let body = parse(&answered.body);
+    let answer = twilio_answer(what, answered.status, body.code, answered.retry_after);
+    let provider_id = body.sid.filter(|sid| answer.outcome == Outcome::Delivered && is_sid(sid));
+    Answer { provider_id, ..answer }
 }
 
 fn parse(body: &[u8]) -> TwilioAnswer {

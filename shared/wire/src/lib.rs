@@ -7,7 +7,11 @@ mod dispatch;
 mod field;
 mod json;
 mod request;
+mod simulation;
 
 pub use changes::{Changes, parse_changes};
 pub use dispatch::{Dispatch, InvalidDispatch, Item, MAX_ITEMS, queue_name, routing_key};
-pub use request::{MAX_BODY_BYTES, MAX_NOTIFICATIONS, Reason, Rejection, parse_request};
+pub use request::{
+    MAX_BODY_BYTES, MAX_MAX_AGE_SECONDS, MAX_MAX_ATTEMPTS, MAX_NOTIFICATIONS, Reason, Rejection, parse_request,
+};
+pub use simulation::{MAX_ANSWERS, MAX_RETRY_AFTER_SECONDS, MAX_TIMES, SimulationRequest, parse_simulation};

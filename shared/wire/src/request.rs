@@ -26,7 +26,11 @@ const MAX_EMAILS: usize = 50;
 /// The first second of the year 10000.
 const YEAR_10000: i64 = 253_402_300_800;
 
-const MAX_MAX_AGE_SECONDS: u64 = 30 * 24 * 60 * 60;
+/// The greatest max-attempts.
+pub const MAX_MAX_ATTEMPTS: u64 = 100;
+
+/// The longest max-age.
+pub const MAX_MAX_AGE_SECONDS: u64 = 30 * 24 * 60 * 60;
 
 /// Why a request was rejected: every reason, and what could be read of it all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl fmt::Display for Reason {
 pub fn parse_request(body: &[u8]) -> Result<Request, Rejection> {
     let mut reader = Reader::default();
     let mut process = None;
-    let request = reader.body(body).and_then(|members| reader.request(members, &mut process));
+    let request = reader.body(body).and_then(|members| reader.request("", members, &mut process));
     match request {
         Some(request) if reader.reasons.is_empty() => Ok(request),
         _ => Err(Rejection { process, reasons: reader.finish() }),
@@ -147,23 +151,30 @@ impl Reader {
         }
     }
 
-    fn request(&mut self, mut members: Members, process: &mut Option<ProcessName>) -> Option<Request> {
-        let name = self.required_string(&mut members, "", "process-id");
+    /// A request at `path`, which is empty if it is all of the body.
+    pub(crate) fn request(
+        &mut self,
+        path: &str,
+        mut members: Members,
+        process: &mut Option<ProcessName>,
+    ) -> Option<Request> {
+        let name = self.required_string(&mut members, path, "process-id");
         *process = name.and_then(|name| {
-            ProcessName::parse(&name).map_err(|error| self.wrong("process-id", error.to_string())).ok()
+            ProcessName::parse(&name).map_err(|error| self.wrong(join(path, "process-id"), error.to_string())).ok()
         });
-        let action = self.required_string(&mut members, "", "action");
-        let notifications = self.take(&mut members, "", "notifications");
+        let action = self.required_string(&mut members, path, "action");
+        let notifications = self.take(&mut members, path, "notifications");
+        let list = join(path, "notifications");
         let action = match action.as_deref() {
             Some("stop") => Action::Stop,
-            Some("start") => Action::Start(self.notifications(notifications)?),
+            Some("start") => Action::Start(self.notifications(&list, notifications)?),
             other => {
                 if other.is_some() {
-                    self.wrong("action", "must be \"start\" or \"stop\"");
+                    self.wrong(join(path, "action"), "must be \"start\" or \"stop\"");
                 }
                 // Most likely a start was meant, and its sender wants to know all that is wrong with it.
                 if notifications.is_some() {
-                    self.notifications(notifications);
+                    self.notifications(&list, notifications);
                 }
                 return None;
             }
@@ -171,28 +182,25 @@ impl Reader {
         Some(Request { process: process.clone()?, action })
     }
 
-    fn notifications(&mut self, value: Option<Json>) -> Option<Vec<NewNotification>> {
+    fn notifications(&mut self, path: &str, value: Option<Json>) -> Option<Vec<NewNotification>> {
         let items = match value {
             Some(Json::Array(items)) => items,
             Some(other) => {
-                self.wrong("notifications", format!("must be an array, is {}", other.kind()));
+                self.wrong(path, format!("must be an array, is {}", other.kind()));
                 return None;
             }
             None => {
-                self.wrong("notifications", "is required to start");
+                self.wrong(path, "is required to start");
                 return None;
             }
         };
         if !(1..=MAX_NOTIFICATIONS).contains(&items.len()) {
             let message = format!("must have 1 to {MAX_NOTIFICATIONS} notifications, has {}", items.len());
-            self.wrong("notifications", message);
+            self.wrong(path, message);
             return None;
         }
-        let read: Vec<_> = items
-            .into_iter()
-            .enumerate()
-            .map(|(i, item)| self.notification(format!("notifications[{i}]"), item))
-            .collect();
+        let read: Vec<_> =
+            items.into_iter().enumerate().map(|(i, item)| self.notification(format!("{path}[{i}]"), item)).collect();
         read.into_iter().collect()
     }
 
@@ -202,9 +210,9 @@ impl Reader {
             return None;
         };
         let channel = self.channel(&mut members, &path);
-        let at = self.at(&mut members, &path);
+        let at = self.time(&mut members, &path, "at");
         let on_unknown = self.on_unknown(&mut members, &path);
-        let max_attempts = self.whole_number(&mut members, &path, "max-attempts", 100);
+        let max_attempts = self.whole_number(&mut members, &path, "max-attempts", MAX_MAX_ATTEMPTS);
         let max_age = self.whole_number(&mut members, &path, "max-age", MAX_MAX_AGE_SECONDS);
         let channel = channel?;
         let address = match &channel.address {
@@ -240,10 +248,10 @@ impl Reader {
         channel
     }
 
-    fn at(&mut self, members: &mut Members, path: &str) -> Option<Timestamp> {
-        let field = join(path, "at");
+    pub(crate) fn time(&mut self, members: &mut Members, path: &str, key: &str) -> Option<Timestamp> {
+        let field = join(path, key);
         let latest = Timestamp::MAX.as_second();
-        let problem = match self.take(members, path, "at") {
+        let problem = match self.take(members, path, key) {
             None => "is required".to_owned(),
             Some(Json::Number(number)) => match number.as_i64() {
                 Some(seconds) if (0..=latest).contains(&seconds) => {
@@ -282,7 +290,13 @@ impl Reader {
     }
 
     /// A whole number from 1 to `max`: `None` if it is wrong, `Some(None)` if it is not there.
-    fn whole_number(&mut self, members: &mut Members, path: &str, key: &str, max: u64) -> Option<Option<u64>> {
+    pub(crate) fn whole_number(
+        &mut self,
+        members: &mut Members,
+        path: &str,
+        key: &str,
+        max: u64,
+    ) -> Option<Option<u64>> {
         match self.take(members, path, key) {
             None => Some(None),
             Some(Json::Number(number)) if number.as_u64().is_some_and(|n| (1..=max).contains(&n)) => {
@@ -331,7 +345,7 @@ impl Reader {
         read.into_iter().collect::<Result<_, _>>().ok()
     }
 
-    fn required_string(&mut self, members: &mut Members, path: &str, key: &str) -> Option<String> {
+    pub(crate) fn required_string(&mut self, members: &mut Members, path: &str, key: &str) -> Option<String> {
         let value = self.string(members, path, key)?;
         if value.is_none() {
             self.wrong(join(path, key), "is required");
@@ -369,12 +383,12 @@ fn bounded(mut field: String) -> String {
     field
 }
 
-fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// A stranger's key, fit to stand in a message: short, and without control characters.
-fn printable(key: &str) -> String {
+pub(crate) fn printable(key: &str) -> String {
     key.chars().take(40).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

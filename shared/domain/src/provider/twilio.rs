@@ -1,4 +1,9 @@
-use domain::Outcome;
+use std::time::Duration;
+
+use crate::{
+    Outcome,
+    provider::{Answer, outcome_of_status},
+};
 
 /// Twilio's error codes that mean more than their HTTP status, from <https://www.twilio.com/docs/api/errors>.
 const CODES: &[(u32, Outcome, &str)] = &[
@@ -24,8 +29,19 @@ const CODES: &[(u32, Outcome, &str)] = &[
     (63038, Outcome::RateLimited, "the account's limit of messages a day is reached; this one was not carried out"),
 ];
 
+/// What Twilio's answer means. `what` was asked for, in words: `the call`. Twilio's own words are not repeated, as they may
+/// hold the number.
+pub fn twilio_answer(what: &str, status: u16, code: Option<u32>, retry_after: Option<Duration>) -> Answer {
+    if (200..300).contains(&status) {
+        return Answer::new(Outcome::Delivered, format!("Twilio accepted {what}"));
+    }
+    let (outcome, meaning) = classify(status, code);
+    let code = code.map(|code| format!("error {code}, ")).unwrap_or_default();
+    Answer { retry_after, ..Answer::new(outcome, format!("Twilio: {meaning} ({code}HTTP {status})")) }
+}
+
 /// What an error means, by its code where that says more, else by its HTTP status.
-pub(crate) fn classify(status: u16, code: Option<u32>) -> (Outcome, &'static str) {
+fn classify(status: u16, code: Option<u32>) -> (Outcome, &'static str) {
     let by_code = CODES.iter().find(|(known, ..)| Some(*known) == code);
     by_code.map_or_else(|| by_status(status), |(_, outcome, meaning)| (*outcome, *meaning))
 }
@@ -34,7 +50,7 @@ fn by_status(status: u16) -> (Outcome, &'static str) {
     match status {
         300..=399 => (Outcome::ChannelDown, "it answers with a redirect: twilio.base_url is wrong"),
         404 => (Outcome::ChannelDown, "it knows no such account: twilio.base_url or twilio.account_sid is wrong"),
-        _ => http_client::outcome_of_status(status),
+        _ => outcome_of_status(status),
     }
 }
 

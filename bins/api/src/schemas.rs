@@ -1,0 +1,171 @@
+use domain::{CHANNELS, Channel, Field, FieldKind};
+use serde_json::{Map, Value, json};
+
+/// As no database text can hold it.
+const WITHOUT_NUL: &str = "^[^\\u0000]*$";
+
+/// The schemas of what crate `wire` reads, by the list of channels.
+pub(crate) fn of_requests() -> Map<String, Value> {
+    let mut schemas = Map::new();
+    let mut add = |name: &str, schema: Value| schemas.insert(name.to_owned(), schema);
+    let mut kinds = Vec::new();
+    for channel in CHANNELS {
+        let name = format!("Notification-{}", channel.name);
+        kinds.push(reference(&name));
+        add(&name, notification(channel));
+    }
+    add("Notification", json!({"description": "One notification of a start.", "oneOf": kinds}));
+    add("Time", time());
+    add("Start", start());
+    add("Stop", stop());
+    let either = json!([reference("Start"), reference("Stop")]);
+    add("Request", json!({"description": "A request, the same through SQS and HTTP.", "oneOf": either}));
+    add("Simulation", simulation());
+    schemas
+}
+
+/// How an answer of a provider is written in a simulation.
+fn answers(channel: &Channel) -> Value {
+    json!({
+        "type": "array",
+        "maxItems": wire::MAX_ANSWERS,
+        "description": format!("What the provider of channel {} does, in this order; after that it accepts.", channel.name),
+        "items": {
+            "type": "object",
+            "required": ["answer"],
+            "additionalProperties": false,
+            "properties": {
+                "answer": {
+                    "type": "string",
+                    "description": "An HTTP status, or for email a reply code of the mail server, from 400 to 599: what it \
+                        says at the login (454, 530, 534, 535, 538) or when it hears the recipient (all others). `timeout`: \
+                        it takes the call and says nothing. `refused`: no connection is made. `accepted`.",
+                    "anyOf": [
+                        {"type": "string", "enum": ["accepted", "timeout", "refused"]},
+                        {"type": "string", "pattern": "^[345][0-9][0-9]$"},
+                    ],
+                },
+                "times": {"type": "integer", "minimum": 1, "maximum": wire::MAX_TIMES, "default": 1},
+                "retry-after": {
+                    "type": "integer", "minimum": 1, "maximum": wire::MAX_RETRY_AFTER_SECONDS,
+                    "description": "The seconds of a Retry-After header; only beside a status, and not for email.",
+                },
+            },
+        },
+    })
+}
+
+fn simulation() -> Value {
+    let channels: Map<String, Value> =
+        CHANNELS.iter().map(|channel| (channel.name.to_owned(), answers(channel))).collect();
+    json!({
+        "type": "object",
+        "description": "A start, and under what circumstances.",
+        "required": ["request"],
+        "additionalProperties": false,
+        "properties": {
+            "request": reference("Start"),
+            "now": described(reference("Time"), "When the request is accepted; the database's time unless given."),
+            "stop-at": described(reference("Time"), "When the process is stopped, not before `now`."),
+            "providers": {"type": "object", "additionalProperties": false, "properties": channels},
+        },
+    })
+}
+
+fn start() -> Value {
+    json!({
+        "type": "object",
+        "description": "Start a process. Other keys are passed over.",
+        "required": ["process-id", "action", "notifications"],
+        "properties": {
+            "process-id": process_id(),
+            "action": {"type": "string", "enum": ["start"]},
+            "notifications": {
+                "type": "array", "minItems": 1, "maxItems": wire::MAX_NOTIFICATIONS, "items": reference("Notification"),
+            },
+        },
+    })
+}
+
+fn stop() -> Value {
+    json!({
+        "type": "object",
+        "description": "Stop a process. Other keys are passed over.",
+        "required": ["process-id", "action"],
+        "properties": {"process-id": process_id(), "action": {"type": "string", "enum": ["stop"]}},
+    })
+}
+
+fn process_id() -> Value {
+    json!({
+        "type": "string", "minLength": 1, "maxLength": domain::ProcessName::MAX_CHARS, "pattern": WITHOUT_NUL,
+        "description": "The sender's name for the process.",
+    })
+}
+
+fn time() -> Value {
+    json!({
+        "description": "Whole seconds since 1970, or RFC 3339 with an offset.",
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 253_402_207_200_i64},
+            {"type": "string", "format": "date-time", "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-"},
+        ],
+    })
+}
+
+fn notification(channel: &Channel) -> Value {
+    let mut properties = Map::new();
+    properties.insert("channel".to_owned(), json!({"type": "string", "enum": [channel.name]}));
+    properties.insert("at".to_owned(), described(reference("Time"), "When. In the past means at once."));
+    let on_unknown = "When nobody can tell whether a call was carried out; `retry` unless given.";
+    properties.insert(
+        "on-unknown".to_owned(),
+        json!({"type": "string", "enum": ["retry", "fail"], "description": on_unknown}),
+    );
+    let number = |max: u64, what: &str| json!({"type": "integer", "minimum": 1, "maximum": max, "description": what});
+    properties.insert("max-attempts".to_owned(), number(wire::MAX_MAX_ATTEMPTS, "10 unless given."));
+    properties.insert("max-age".to_owned(), number(wire::MAX_MAX_AGE_SECONDS, "Seconds; a day unless given."));
+    let mut required = vec!["channel", "at"];
+    for field in channel.address.iter().chain(channel.options) {
+        properties.insert(field.key.to_owned(), described(kind(field), field.help));
+        if field.required {
+            required.push(field.key);
+        }
+    }
+    json!({
+        "type": "object",
+        "description": format!("A notification for channel {}. Other keys are passed over.", channel.name),
+        "required": required,
+        "properties": properties,
+    })
+}
+
+fn kind(field: &Field) -> Value {
+    let email = json!({"type": "string", "format": "email", "maxLength": 254});
+    match field.kind {
+        FieldKind::PhoneNumber => json!({"type": "string", "pattern": "^\\+[1-9][0-9]{1,14}$"}),
+        FieldKind::EmailAddress => email,
+        FieldKind::EmailAddresses => {
+            json!({"anyOf": [email, {"type": "array", "items": email, "minItems": 1, "maxItems": 50}]})
+        }
+        FieldKind::PubnubChannel => {
+            json!({"type": "string", "pattern": "^[^,/\\\\.*:\\u0000-\\u001f\\u007f-\\u009f]{1,92}$"})
+        }
+        FieldKind::Url => {
+            json!({"type": "string", "format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/]", "maxLength": 2048})
+        }
+        FieldKind::Text(max) => {
+            json!({"type": "string", "maxLength": max, "minLength": u8::from(field.required), "pattern": WITHOUT_NUL})
+        }
+        FieldKind::Json => json!({}),
+    }
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn described(mut schema: Value, what: &str) -> Value {
+    schema["description"] = what.into();
+    schema
+}
