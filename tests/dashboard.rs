@@ -142,6 +142,29 @@ async fn a_rejected_request_is_mended_and_sent_again() {
 }
 
 #[tokio::test]
+async fn a_ladder_is_simulated_before_it_is_used() {
+    let (arena, api, browser) = arena_with_browser().await;
+    browser.open(&format!("{}/simulator", api.url)).await;
+    browser.says("main", "Play the ladder").await;
+    browser.click("form.stack button").await;
+    browser.says("#timeline", "call phone [0]").await;
+    browser.says("#ends", "after 2 other calls").await;
+    browser.fill("input[name=stop-at]", "4").await;
+    browser.fill("textarea[name=providers]", "phone: timeout 3 times").await;
+    browser.click("form.stack button").await;
+    browser.says("#ends", "cancelled").await;
+    browser.says("#timeline", "stop").await;
+    browser.fill("textarea[name=providers]", "phone 503").await;
+    browser.click("form.stack button").await;
+    browser.says("[role=alert]", "providers, line 1").await;
+    browser.fill("textarea[name=providers]", "").await;
+    browser.fill("textarea[name=request]", "{\"process-id\": 1").await;
+    browser.click("form.stack button").await;
+    browser.find("[role=alert]").await;
+    assert!(arena.states().await.is_empty(), "nothing is kept");
+}
+
+#[tokio::test]
 async fn settings_and_keys() {
     let (_arena, api, browser) = arena_with_browser().await;
     browser.open(&format!("{}/settings", api.url)).await;

@@ -9,11 +9,12 @@ use testkit::{Api, Arena, Browser, Theme};
 
 use crate::dashboard::log_in;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "/",
     "/processes",
     "/failures",
     "/requests",
+    "/simulator",
     "/settings?number=%2B3851111111",
     "/audit",
     "/keys",

@@ -25,31 +25,31 @@ const MAX_EVENTS: usize = 25_000;
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct SimulationView {
     /// When the request is accepted.
-    begins_at: String,
+    pub(crate) begins_at: String,
     /// When the last of it happens.
-    ends_at: String,
+    pub(crate) ends_at: String,
     /// What happens, in its order.
-    timeline: Vec<EventView>,
+    pub(crate) timeline: Vec<EventView>,
     /// What comes of each notification, in the order of the request.
-    notifications: Vec<SimulatedView>,
+    pub(crate) notifications: Vec<SimulatedView>,
 }
 
 /// Something that would happen.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct EventView {
-    at: String,
+    pub(crate) at: String,
     /// The same, in seconds after the beginning.
-    after_seconds: f64,
+    pub(crate) after_seconds: f64,
     /// To which notification, by its place in the request, from 0; null if not to a single one.
-    notification: Option<usize>,
+    pub(crate) notification: Option<usize>,
     /// To which channel, or one of which.
-    channel: Option<&'static str>,
+    pub(crate) channel: Option<&'static str>,
     /// `accepted` (the request), `queued`, `call`, `retrying`, `delivered`, `failed`, `cancelled`, `stop`, `paused` (the
     /// provider refuses the whole channel, or is away) or `resumed`.
-    event: &'static str,
+    pub(crate) event: &'static str,
     /// The same in a sentence, as it would be told at that moment.
-    sentence: String,
+    pub(crate) sentence: String,
 }
 
 /// What would come of a notification.
@@ -57,19 +57,19 @@ pub(crate) struct EventView {
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct SimulatedView {
     /// Its place in the request, from 0.
-    index: usize,
-    channel: String,
+    pub(crate) index: usize,
+    pub(crate) channel: String,
     /// `delivered` (accepted by the provider), `failed` or `cancelled`.
-    state: &'static str,
+    pub(crate) state: &'static str,
     /// Whether it would be sent: `accepted`, `not-sent` or `unknown`.
-    answer: &'static str,
+    pub(crate) answer: &'static str,
     /// Why, in one sentence.
-    sentence: String,
+    pub(crate) sentence: String,
     /// Calls that cost an attempt.
-    attempts: usize,
-    max_attempts: u16,
-    finished_at: Option<String>,
-    calls: Vec<CallView>,
+    pub(crate) attempts: usize,
+    pub(crate) max_attempts: u16,
+    pub(crate) finished_at: Option<String>,
+    pub(crate) calls: Vec<CallView>,
 }
 
 impl SimulationView {

@@ -15,6 +15,7 @@ mod processes;
 mod requests;
 pub(crate) mod session;
 mod settings;
+mod simulator;
 
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub(crate) fn router(api: &Arc<Api>) -> Router<Arc<Api>> {
         .route("/requests", get(requests::list).post(requests::send))
         .route("/requests/{id}", get(requests::show))
         .route("/requests/{id}/replay", post(requests::replay))
+        .route("/simulator", get(simulator::show).post(simulator::play))
         .route("/settings", get(settings::show).post(settings::set_caller_ids))
         .route("/audit", get(audit::list))
         .route("/dead-letters", get(audit::dead_letters))
