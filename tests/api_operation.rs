@@ -1,6 +1,6 @@
 //! The HTTP API: channels, caller ids, keys, audit, status, documentation, events.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Arena, wait_for};
@@ -106,6 +106,13 @@ async fn status_tells_who_is_there_what_waits_and_what_was_done() {
         programs.filter(|program| program["program"] == name).map(|p| p["connections"].as_i64().unwrap()).sum::<i64>()
     };
     assert!(["bridge", "activator", "notifier-phone", "api"].iter().all(|name| connections(name) > 0), "{status}");
+    let phone = status["programs"].as_array().unwrap().iter().find(|one| one["program"] == "notifier-phone").unwrap();
+    assert_eq!((&phone["copies"], &phone["versions"]), (&json!(1), &json!({"0.1.0": 1})));
+    let queue = |name: &str| status["queues"].as_array().unwrap().iter().find(|one| one["queue"] == name).unwrap();
+    assert_eq!(*queue("notify.phone"), json!({"queue": "notify.phone", "messages": 0, "consumers": 1}));
+    assert_eq!(*queue("notify.sms"), json!({"queue": "notify.sms", "messages": 1, "consumers": 0}));
+    assert_eq!((&queue("dead")["consumers"], &queue("tocsin.retry.5s")["consumers"]), (&json!(1), &json!(0)));
+    assert_eq!((status["queues"].as_array().unwrap().len(), &status["queues-unknown"]), (11, &Value::Null));
     assert_eq!(connections("notifier-sms"), 0);
     for words in
         ["notifier-sms is not connected", "1 failed notifications wait", "1 messages could be used by no worker"]
@@ -117,6 +124,54 @@ async fn status_tells_who_is_there_what_waits_and_what_was_done() {
     for program in programs {
         program.stop().await;
     }
+}
+
+#[tokio::test]
+async fn status_tells_of_copies_of_queues_without_workers_and_of_a_broker_that_is_away() {
+    let arena = Arena::with_own_rabbitmq().await;
+    let (api, deaf) = (arena.start_api().await, arena.start_api_with(&[("TOCSIN_BROKER__URL", "")]).await);
+    let programs = arena.start_all(&["phone", "phone"]).await;
+    arena.start_calls("r", -1, &["+3851111111"]);
+    arena.notifications_in("delivered", 1, 10).await;
+    let copies = |status: &Value| -> Value {
+        let phone = |one: &&Value| one["program"] == "notifier-phone";
+        status["programs"].as_array().unwrap().iter().find(phone).unwrap()["copies"].clone()
+    };
+    assert_eq!(copies(&api.get("/v1/status")), 2);
+    let unknown = deaf.get("/v1/status");
+    assert!(unknown["queues-unknown"].as_str().unwrap().contains("TOCSIN_BROKER__URL"), "{unknown}");
+    assert!(!unknown["problems"].to_string().contains("queue"), "{unknown}");
+
+    arena.vhost.ask("DELETE", "queues", "/notify.sms", None);
+    let missing = wait_for("a missing queue", Duration::from_secs(10), || async {
+        let status = api.get("/v1/status");
+        status["problems"].to_string().contains("queue notify.sms is missing").then_some(status)
+    })
+    .await;
+    assert_eq!(missing["queues"].as_array().unwrap().len(), 11, "the others are told all the same");
+
+    let rabbitmq = arena.rabbitmq.as_ref().unwrap();
+    rabbitmq.stop();
+    let begin = Instant::now();
+    let away = api.get("/v1/status");
+    assert!(away["problems"].to_string().contains("the queues can't be seen"), "{away}");
+    assert!(begin.elapsed() < Duration::from_secs(10) && away["queues"] == json!([]), "{away}");
+    rabbitmq.run(&arena.workplace).unwrap();
+    wait_for("the queues again", Duration::from_secs(60), || async {
+        let status = api.get("/v1/status");
+        (status["queues-unknown"] == Value::Null && !status["problems"].to_string().contains("takes from"))
+            .then_some(())
+    })
+    .await;
+    for program in programs {
+        program.stop().await;
+    }
+    let gone = wait_for("nobody serves", Duration::from_secs(20), || async {
+        let status = api.get("/v1/status");
+        (copies(&status) == 0).then_some(status)
+    })
+    .await;
+    assert!(gone["problems"].to_string().contains("notifier-phone is not connected to the database"), "{gone}");
 }
 
 #[tokio::test]

@@ -195,7 +195,7 @@ pub(crate) async fn ready_again(program: &Program) {
 /// Waits until a statement of a program waits for a lock.
 pub(crate) async fn waits_for_a_lock(arena: &Arena, program: &str) {
     let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = '{program}'
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '{program}/%'
              AND wait_event_type = 'Lock'"
     );
     wait_for("a statement that waits for a lock", Duration::from_secs(30), || async {

@@ -49,7 +49,7 @@ fn row(setting: &Setting, used_by: &[String]) -> String {
     let programs = match used_by.len() {
         n if n == notifiers + 3 => "all".to_owned(),
         n if n == notifiers => "notifiers".to_owned(),
-        n if n == notifiers + 1 && all_notifiers => format!("{}, notifiers", used_by[0]),
+        n if all_notifiers => format!("{}, notifiers", used_by[..n - notifiers].join(", ")),
         _ => used_by.join(", "),
     };
     let roesc: Vec<_> = runtime::roesc_names_of(setting).iter().map(|name| format!("`{name}`")).collect();
@@ -122,7 +122,7 @@ fn every_program_has_its_service_and_its_documentation() {
             "its database password for service roles",
             compose["services"]["roles"]["environment"][&password].is_string(),
         );
-        if !["bridge", "api"].contains(&program.as_str()) {
+        if program != "bridge" {
             let url = service["environment"]["TOCSIN_BROKER__URL"].as_str().unwrap_or_default();
             let password = format!("RABBITMQ_{}_PASSWORD", program.replace('-', "_").to_uppercase());
             let own =

@@ -160,7 +160,9 @@ fn compare(simulated: &Value, came: &[Value], tolerance: f64) {
 /// A sentence without its times, and without what the provider said.
 fn without_figures(sentence: &Value) -> String {
     let mut depth = 0;
-    let outside = sentence.as_str().unwrap().chars().filter(|c| {
+    let sentence = sentence.as_str().unwrap();
+    let sentence = sentence.split_once(" refused:").map_or(sentence, |(before, _)| before);
+    let outside = sentence.chars().filter(|c| {
         depth += i32::from(*c == '(');
         let keep = depth == 0 && !c.is_ascii_digit();
         depth -= i32::from(*c == ')');

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use broker::Broker;
 use runtime::{
     Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString,
+    connection_name,
     settings::{ACTIVATOR_BUNDLE, BROKER_URL, DATABASE_URL},
 };
 use store::Store;
@@ -59,7 +60,8 @@ pub(crate) struct Activator {
 /// Runs until it is told to stop, or, once, until nothing is due.
 pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
-    let store = Store::new(config.database_url.expose_secret(), PROGRAM.name, 6).map_err(|e| unavailable(&e))?;
+    let store = Store::new(config.database_url.expose_secret(), &connection_name(PROGRAM.name), 6)
+        .map_err(|e| unavailable(&e))?;
     let broker = Broker::new(config.broker_url.expose_secret(), PROGRAM.name).map_err(|e| unavailable(&e))?;
     if let Some(format) = run.check {
         return check(&store, &broker, Checks::new(format)).await;

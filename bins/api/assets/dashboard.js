@@ -85,11 +85,14 @@ function put(fresh) {
   });
 }
 
+// A page that takes the server long is asked for less often.
 let isFetching = false;
+let restUntil = 0;
 
 async function refresh() {
-  if (isFetching || document.hidden) return;
+  if (isFetching || document.hidden || Date.now() < restUntil) return;
   isFetching = true;
+  const begin = Date.now();
   try {
     const answer = await fetch(location.href, { signal: AbortSignal.timeout(10000) });
     if (answer.redirected && new URL(answer.url).pathname === "/login") return location.reload();
@@ -101,6 +104,7 @@ async function refresh() {
     say(`This page is as it was at ${clock.format(freshAt)}: there is no answer (${error.message}). Trying again.`);
   } finally {
     isFetching = false;
+    restUntil = Date.now() + Math.min(5 * (Date.now() - begin), 30000);
   }
 }
 
@@ -109,7 +113,7 @@ let isDue = false;
 function refreshSoon() {
   if (isDue) return;
   isDue = true;
-  setTimeout(() => { isDue = false; refresh(); }, 300);
+  setTimeout(() => { isDue = false; refresh(); }, Math.max(300, restUntil - Date.now() + 10));
 }
 
 function watch() {

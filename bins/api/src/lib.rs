@@ -16,6 +16,7 @@ mod keys;
 mod notifications;
 mod problem;
 mod processes;
+mod queues;
 mod requests;
 mod schemas;
 mod simulate;
@@ -32,16 +33,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use broker::Broker;
 use runtime::{
-    Checks, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString,
-    settings::{API_LISTEN, DATABASE_URL, NOTIFIER_CALL_TIMEOUT_SECONDS},
+    Checks, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString, connection_name,
+    settings::{API_LISTEN, BROKER_URL_IF_ANY, DATABASE_URL, NOTIFIER_CALL_TIMEOUT_SECONDS},
 };
 use store::Store;
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{auth::FailedTries, docs::Documents, events::Events, problem::Problem};
+use crate::{auth::FailedTries, docs::Documents, events::Events, problem::Problem, queues::Queues};
 
 /// The largest body of a batch.
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
@@ -53,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub const PROGRAM: Program<Config> = Program {
     name: "api",
     about: "Serves the control plane over HTTP",
-    settings: &[&[API_LISTEN, NOTIFIER_CALL_TIMEOUT_SECONDS]],
+    settings: &[&[API_LISTEN, BROKER_URL_IF_ANY, NOTIFIER_CALL_TIMEOUT_SECONDS]],
     has_once: false,
     read: Config::read,
 };
@@ -61,6 +63,7 @@ pub const PROGRAM: Program<Config> = Program {
 /// How the API is served.
 pub struct Config {
     database_url: SecretString,
+    broker_url: Option<SecretString>,
     listen: SocketAddr,
     call_timeout: Duration,
 }
@@ -68,9 +71,10 @@ pub struct Config {
 impl Config {
     fn read(reader: &mut Reader) -> Option<Self> {
         let database_url = reader.secret(&DATABASE_URL);
+        let broker_url = reader.optional_secret(&BROKER_URL_IF_ANY);
         let listen = reader.socket_address(&API_LISTEN);
         let call_timeout = reader.seconds(&NOTIFIER_CALL_TIMEOUT_SECONDS, 1..=300);
-        Some(Self { database_url: database_url?, listen: listen?, call_timeout: call_timeout? })
+        Some(Self { database_url: database_url?, broker_url, listen: listen?, call_timeout: call_timeout? })
     }
 }
 
@@ -78,6 +82,7 @@ impl Config {
 pub(crate) struct Api {
     store: Store,
     lifecycle: Lifecycle,
+    queues: Queues,
     failed_tries: FailedTries,
     events: Events,
     documents: Documents,
@@ -88,10 +93,12 @@ pub(crate) struct Api {
 /// Serves until it is told to stop; then ends what was begun.
 pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
-    let store =
-        Store::for_questions(config.database_url.expose_secret(), PROGRAM.name, 8).map_err(|e| unavailable(&e))?;
+    let name = connection_name(PROGRAM.name);
+    let store = Store::for_questions(config.database_url.expose_secret(), &name, 8).map_err(|e| unavailable(&e))?;
+    let broker = config.broker_url.map(|url| Broker::new(url.expose_secret(), PROGRAM.name));
+    let broker = broker.transpose().map_err(|e| unavailable(&e))?;
     if let Some(format) = run.check {
-        return check(&store, Checks::new(format)).await;
+        return check(&store, broker.as_ref(), Checks::new(format)).await;
     }
     let (database, http) = (lifecycle.health.component("database"), lifecycle.health.component("http"));
     if run.migrate {
@@ -106,6 +113,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
     let api = Arc::new(Api {
         store: store.clone(),
         lifecycle: lifecycle.clone(),
+        queues: Queues::new(broker),
         failed_tries: FailedTries::default(),
         events: Events::default(),
         documents: Documents::new(&description),
@@ -124,11 +132,12 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
     let stop = lifecycle.stop.clone();
     let served = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
     served.await.map_err(|e| unavailable(&e))?;
+    api.queues.close().await;
     store.close().await;
     Ok(())
 }
 
-async fn check(store: &Store, mut checks: Checks) -> Result<(), Failure> {
+async fn check(store: &Store, broker: Option<&Broker>, mut checks: Checks) -> Result<(), Failure> {
     let schema = async { store.check().await.map(|()| "answers, and its schema is up to date".to_owned()) };
     checks.check("database", MEND_DATABASE, schema).await;
     let keys = async {
@@ -140,6 +149,12 @@ async fn check(store: &Store, mut checks: Checks) -> Result<(), Failure> {
         })
     };
     checks.check("keys", MEND_DATABASE, keys).await;
+    if let Some(broker) = broker {
+        let (names, mend) =
+            (queues::names(), "see that RabbitMQ runs, has imported rabbitmq/definitions.json, and knows the user api");
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        checks.check("broker", mend, broker.check(&[], &names)).await;
+    }
     checks.finish()
 }
 

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use domain::{CHANNELS, Channel};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::{AuditRecord, DeadLetterRecord, Work};
+use store::{AuditRecord, Connected, DeadLetterRecord, Work};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     channels::PauseView,
     input::{List, Paging, Parameters, page},
     problem::Problem,
+    queues::{DEAD, QueueView, Unknown},
     view::time,
 };
 
@@ -39,6 +40,10 @@ pub(crate) struct Status {
     pub(crate) programs: Vec<ProgramView>,
     pub(crate) pauses: Vec<PauseView>,
     pub(crate) channels: Vec<ChannelStatus>,
+    /// The broker's queues; empty if nothing is known of them.
+    pub(crate) queues: Vec<QueueView>,
+    /// Why nothing is known of the queues, if it is so.
+    pub(crate) queues_unknown: Option<String>,
     /// Failures that wait for a person.
     pub(crate) open_failures: i64,
     /// Messages that no worker could use.
@@ -51,8 +56,24 @@ pub(crate) struct Status {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProgramView {
     pub(crate) program: String,
-    /// Connections that all its copies have to the database. None means that no copy of it runs, or can reach it.
+    /// How many copies of it run and reach the database.
+    pub(crate) copies: i64,
+    /// How many copies of each version.
+    pub(crate) versions: BTreeMap<String, i64>,
+    /// Connections that all its copies have to the database.
     pub(crate) connections: i64,
+}
+
+impl ProgramView {
+    fn new(program: &str, connected: &[Connected]) -> Self {
+        let mine = || connected.iter().filter(|one| one.program == program);
+        Self {
+            program: program.to_owned(),
+            copies: mine().map(|one| one.copies).sum(),
+            versions: mine().map(|one| (one.version.clone(), one.copies)).collect(),
+            connections: mine().map(|one| one.connections).sum(),
+        }
+    }
 }
 
 /// Work of one channel.
@@ -82,7 +103,8 @@ pub(crate) struct LatenessView {
 
 /// How things are
 ///
-/// Which programs are connected, what waits and what was done by channel and state, how late, and what to look at.
+/// Which programs run, what waits and what was done by channel and state, how late, what the broker's queues have, and
+/// what to look at.
 #[utoipa::path(
     get, path = "/v1/status", tag = "status", params(Period),
     responses((status = 200, body = Status), (status = 422, body = Problem, content_type = "application/problem+json"))
@@ -101,14 +123,10 @@ pub(crate) async fn status(
         .chain(CHANNELS.iter().map(Channel::program))
         .collect();
     let names: Vec<&str> = programs.iter().map(String::as_str).collect();
-    let report = api.store.status(f64::from(minutes) * 60.0, &names).await?;
+    let (report, queues) = tokio::join!(api.store.status(f64::from(minutes) * 60.0, &names), api.queues.look());
+    let report = report?;
     let pauses: Vec<PauseView> = api.store.channel_pauses().await?.into_iter().map(PauseView::from).collect();
-    let connections =
-        |program: &str| report.connected.iter().find(|one| one.program == program).map_or(0, |one| one.connections);
-    let programs: Vec<_> = programs
-        .iter()
-        .map(|program| ProgramView { program: program.clone(), connections: connections(program) })
-        .collect();
+    let programs: Vec<_> = programs.iter().map(|program| ProgramView::new(program, &report.connected)).collect();
     let channels = CHANNELS.iter().map(|channel| {
         let unfinished: Vec<&Work> = report.unfinished.iter().filter(|work| work.channel == channel.name).collect();
         let finished = report.finished.iter().filter(|work| work.channel == channel.name);
@@ -127,28 +145,39 @@ pub(crate) async fn status(
             }),
         }
     });
-    let channels: Vec<_> = channels.collect();
-    Ok(Json(Status {
+    let mut status = Status {
         now: time(report.now),
-        problems: problems(&programs, &pauses, &channels, report.open_failures, report.dead_letters),
+        problems: Vec::new(),
         programs,
         pauses,
-        channels,
+        channels: channels.collect(),
+        queues: Vec::new(),
+        queues_unknown: None,
         open_failures: report.open_failures,
         dead_letters: report.dead_letters,
         minutes,
-    }))
+    };
+    let away = match queues {
+        Ok(queues) => {
+            status.queues = queues;
+            None
+        }
+        Err(Unknown::NotConfigured) => {
+            status.queues_unknown = Some("the api was not told where the broker is: set TOCSIN_BROKER__URL".to_owned());
+            None
+        }
+        Err(Unknown::Away(why)) => {
+            status.queues_unknown = Some(why.clone());
+            Some(why)
+        }
+    };
+    status.problems = problems(&status, away.as_deref());
+    Ok(Json(status))
 }
 
-/// What somebody should look at, the worst first.
-fn problems(
-    programs: &[ProgramView],
-    pauses: &[PauseView],
-    channels: &[ChannelStatus],
-    open_failures: i64,
-    dead_letters: i64,
-) -> Vec<String> {
-    let away = |name: &str| programs.iter().any(|one| one.program == name && one.connections == 0);
+/// What somebody should look at, the worst first. `broker_away`: what the broker said, if that was no answer.
+fn problems(status: &Status, broker_away: Option<&str>) -> Vec<String> {
+    let away = |name: &str| status.programs.iter().any(|one| one.program == name && one.copies == 0);
     let mut problems = Vec::new();
     for (program, harm) in
         [("activator", "nothing that becomes due is sent"), ("bridge", "no request is taken from SQS")]
@@ -157,22 +186,60 @@ fn problems(
             problems.push(format!("{program} is not connected to the database: {harm}; start it, or read its log"));
         }
     }
-    for channel in channels {
-        let waiting: i64 = channel.unfinished.values().sum();
+    if let Some(why) = broker_away {
+        problems.push(format!("the queues can't be seen ({why}): see that RabbitMQ runs, and knows the user api"));
+    }
+    for channel in &status.channels {
         let program = format!("notifier-{}", channel.channel);
-        if waiting > 0 && away(&program) {
-            problems
-                .push(format!("{program} is not connected to the database, and {waiting} notifications wait for it"));
-        }
+        problems.extend(unserved(channel, away(&program), status.queue(&wire::queue_name(channel.channel))));
     }
-    problems.extend(pauses.iter().map(PauseView::sentence));
-    if open_failures > 0 {
-        problems.push(format!("{open_failures} failed notifications wait for a person: see /v1/failures"));
+    for queue in status.queues.iter().filter(|queue| queue.messages.is_none()) {
+        problems.push(format!("queue {} is missing: import rabbitmq/definitions.json", queue.queue));
     }
-    if dead_letters > 0 {
-        problems.push(format!("{dead_letters} messages could be used by no worker: see /v1/dead-letters"));
+    if let Some(QueueView { messages: Some(messages @ 1..), consumers: Some(0), .. }) = status.queue(DEAD) {
+        problems.push(format!(
+            "{messages} messages lie in queue {DEAD}, and no activator keeps them: start it, or read its log"
+        ));
+    }
+    problems.extend(status.pauses.iter().map(PauseView::sentence));
+    match status.open_failures {
+        0 => {}
+        1 => problems.push("1 failed notification waits for a person: retry it, or give it up".to_owned()),
+        n => problems.push(format!("{n} failed notifications wait for a person: retry them, or give them up")),
+    }
+    match status.dead_letters {
+        0 => {}
+        1 => problems.push("1 message could be used by no worker: see the dead letters".to_owned()),
+        n => problems.push(format!("{n} messages could be used by no worker: see the dead letters")),
     }
     problems
+}
+
+/// That nobody takes what a channel has to send, if it is so. A channel of which nothing waits and nothing was sent lately
+/// is not in use, and need not be served.
+fn unserved(channel: &ChannelStatus, is_away: bool, queue: Option<&QueueView>) -> Option<String> {
+    let waiting: i64 = channel.unfinished.values().sum();
+    let is_used = waiting > 0 || !channel.finished.is_empty() || queue.is_some_and(|queue| queue.messages > Some(0));
+    let program = format!("notifier-{}", channel.channel);
+    let has_no_consumer = queue.is_some_and(|queue| queue.consumers == Some(0));
+    match (is_away, has_no_consumer) {
+        _ if !is_used => None,
+        (true, _) => Some(format!(
+            "{program} is not connected to the database, and {waiting} notifications wait for it; start it, or read its log"
+        )),
+        (false, true) => Some(format!(
+            "nobody takes from queue notify.{}, and {waiting} notifications wait for that: {program} reaches the database, \
+             but not the broker; read its log",
+            channel.channel
+        )),
+        (false, false) => None,
+    }
+}
+
+impl Status {
+    fn queue(&self, name: &str) -> Option<&QueueView> {
+        self.queues.iter().find(|queue| queue.queue == name)
+    }
 }
 
 /// A message that no worker could use.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use runtime::{
     Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString,
+    connection_name,
     settings::{DATABASE_URL, SQS_RECEIVERS},
 };
 use sqs::Queue;
@@ -76,7 +77,8 @@ impl Bridge {
 /// Runs until it is told to stop, or, once, until the queue is empty.
 pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
-    let store = Store::new(config.database_url.expose_secret(), PROGRAM.name, 4).map_err(|e| unavailable(&e))?;
+    let store = Store::new(config.database_url.expose_secret(), &connection_name(PROGRAM.name), 4)
+        .map_err(|e| unavailable(&e))?;
     let queue = Queue::new(&config.queue).await;
     if let Some(format) = run.check {
         return check(&store, &queue, Checks::new(format)).await;

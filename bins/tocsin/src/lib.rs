@@ -13,7 +13,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use domain::CHANNELS;
-use runtime::{ExposeSecret, Reader, SecretString, read_settings, settings::DATABASE_URL};
+use runtime::{ExposeSecret, Reader, SecretString, connection_name, read_settings, settings::DATABASE_URL};
 use store::Store;
 
 /// What was asked for did not come about: a notification was not delivered, a name is not known.
@@ -173,7 +173,7 @@ async fn run(arguments: Arguments) -> ExitCode {
 }
 
 async fn carry_out(command: Command, settings: Settings) -> Result<(), Problem> {
-    let store = Store::for_questions(settings.database_url.expose_secret(), "tocsin", 2)?;
+    let store = Store::for_questions(settings.database_url.expose_secret(), &connection_name("tocsin"), 2)?;
     match command {
         Command::Migrate => migrate(&store).await?,
         Command::Test(arguments) => {

@@ -8,6 +8,8 @@ use lapin::{
 };
 use tokio::time::timeout;
 
+use crate::QueueDepth;
+
 /// Connecting, verifying and closing each take no longer than this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -92,12 +94,12 @@ pub(crate) async fn verify_exchanges(channel: &Channel, exchanges: &[&str]) -> R
     Ok(())
 }
 
-/// How many messages it has, or an error if it is missing.
-pub(crate) async fn verify_queue(channel: &Channel, queue: &str) -> Result<u32> {
+/// What it has, or an error if it is missing.
+pub(crate) async fn verify_queue(channel: &Channel, queue: &str) -> Result<QueueDepth> {
     let options = QueueDeclareOptions { passive: true, ..Default::default() };
     let declare = channel.queue_declare(queue.into(), options, FieldTable::default());
     let declared = in_time("verifying a queue", declare).await.map_err(|error| missing("queue", queue, error))?;
-    Ok(declared.message_count())
+    Ok(QueueDepth { messages: declared.message_count(), consumers: declared.consumer_count() })
 }
 
 fn missing(kind: &'static str, name: &str, error: Error) -> Error {

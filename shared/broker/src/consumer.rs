@@ -52,7 +52,7 @@ impl Consumer {
     pub async fn open(broker: &Broker, queue: &str, prefetch: u16) -> Result<Self> {
         let connection = broker.connect("consumer").await?;
         let channel = in_time("opening a channel", connection.create_channel()).await?;
-        let waiting = verify_queue(&channel, queue).await?;
+        let waiting = verify_queue(&channel, queue).await?.messages;
         in_time("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let consume =
             channel.basic_consume(queue.into(), TAG.into(), BasicConsumeOptions::default(), FieldTable::default());

@@ -8,8 +8,10 @@ mod backoff;
 mod connection;
 mod consumer;
 mod publisher;
+mod queue_watch;
 
 pub use backoff::Backoff;
 pub use connection::{Broker, Error, Result};
 pub use consumer::{Acks, Consumer, Delivery, FirstDeath};
 pub use publisher::{Publication, PublicationOutcome, Publisher};
+pub use queue_watch::{QueueDepth, QueueWatch};

@@ -50,9 +50,9 @@ impl Publisher {
         // A channel of its own, since the broker closes the one that asks for a queue that is not there.
         let channel = in_time("opening a channel", self.connection.create_channel()).await?;
         match verify_queue(&channel, queue).await {
-            Ok(waiting) => {
+            Ok(depth) => {
                 in_time("closing a channel", channel.close(200, "done".into())).await?;
-                Ok(waiting)
+                Ok(depth.messages)
             }
             Err(Error::Missing { .. }) => Ok(0),
             Err(error) => Err(error),

@@ -4,7 +4,7 @@ use broker::Broker;
 use domain::{RetryTier, provider::Provider};
 use runtime::{
     Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Reader, Run, SecretString, Setting,
-    instance_name,
+    connection_name, instance_name,
     settings::{BROKER_URL, NOTIFIER_CALL_TIMEOUT_SECONDS, NOTIFIER_DRY_RUN, NOTIFIER_MAX_IN_FLIGHT},
 };
 use store::Store;
@@ -80,7 +80,8 @@ impl<C> Worker<C> {
 pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
     let program = format!("notifier-{}", C::NAME);
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
-    let store = Store::new(config.database_url.expose_secret(), &program, 4).map_err(|e| unavailable(&e))?;
+    let name = connection_name(&program);
+    let store = Store::new(config.database_url.expose_secret(), &name, 4).map_err(|e| unavailable(&e))?;
     let broker = Broker::new(config.broker_url.expose_secret(), &program).map_err(|e| unavailable(&e))?;
     if let Some(format) = run.check {
         return check(&channel, &store, &broker, Checks::new(format)).await;

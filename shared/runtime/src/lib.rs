@@ -56,6 +56,12 @@ pub fn instance_name(program: &str) -> String {
     format!("{program}@{}:{}-{:04x}", host_name(), std::process::id(), rand::random::<u16>())
 }
 
+/// The name of this process's connections: `notifier-phone/0.1.0 5f3a9c1e@host`. All of them have the same, and no other
+/// process has it.
+pub fn connection_name(program: &str) -> String {
+    format!("{program}/{} {:08x}@{}", env!("CARGO_PKG_VERSION"), rand::random::<u32>(), host_name())
+}
+
 /// Who is at the keyboard, as the system says: `maria@host`.
 pub fn operator() -> String {
     #[expect(clippy::disallowed_methods, reason = "this crate is the one place that reads the environment")]

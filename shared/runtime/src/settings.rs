@@ -30,7 +30,7 @@ macro_rules! settings {
 
 settings! {
     DATABASE_URL = "database.url", None, "Postgres: postgres://user:password@host:5432/tocsin";
-    BROKER_URL = "broker.url", None, "RabbitMQ: amqp://user:password@host:5672/vhost (the vhost / is written %2f)";
+    BROKER_URL = "broker.url", None, "RabbitMQ: amqp://user:password@host:5672/vhost (the vhost / is written %2f); the api can do without";
     SQS_QUEUE_URL = "sqs.queue_url", None, "URL of the SQS FIFO queue of requests";
     SQS_ENDPOINT_URL = "sqs.endpoint_url", Some(""), "SQS endpoint other than AWS's own, such as an emulator's";
     SQS_WAIT_TIME_SECONDS = "sqs.wait_time_seconds", Some("5"), "How long a receive waits for a message, 1 to 20 s";
@@ -64,6 +64,9 @@ settings! {
     LOG_LEVEL = "log.level", Some("info"), "error, warn, info, debug, trace, or a filter such as info,lapin=debug";
     SHUTDOWN_TIMEOUT_SECONDS = "shutdown.timeout_seconds", Some("30"), "How long work in flight may take to end after SIGTERM, 1 to 600 s";
 }
+
+/// The broker for a program that can do without it.
+pub const BROKER_URL_IF_ANY: Setting = Setting { default: Some(""), ..BROKER_URL };
 
 /// The settings that every program has.
 pub const COMMON: &[Setting] = &[DATABASE_URL, HEALTH_LISTEN, LOG_FORMAT, LOG_LEVEL, SHUTDOWN_TIMEOUT_SECONDS];

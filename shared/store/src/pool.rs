@@ -41,22 +41,22 @@ pub struct Store {
 impl Store {
     /// Prepares connections, but makes none yet: a database that is away shows when it is needed.
     ///
-    /// `program` is what `pg_stat_activity` calls these connections. Each statement is planned once: all of the pipeline's
+    /// `name` is what `pg_stat_activity` calls these connections: `program/version instance`, of which 63 bytes are kept. Each statement is planned once: all of the pipeline's
     /// find their rows by ids, and with the settings below there is one good plan for each, whatever the statistics say.
     /// To make it anew each time costs more than to carry it out for twenty rows.
-    pub fn new(url: &str, program: &str, max_connections: u32) -> Result<Self> {
-        Self::with_plans("force_generic_plan", url, program, max_connections)
+    pub fn new(url: &str, name: &str, max_connections: u32) -> Result<Self> {
+        Self::with_plans("force_generic_plan", url, name, max_connections)
     }
 
     /// The same for people's questions, whose filters may be given or not: those are planned each time.
-    pub fn for_questions(url: &str, program: &str, max_connections: u32) -> Result<Self> {
-        Self::with_plans("force_custom_plan", url, program, max_connections)
+    pub fn for_questions(url: &str, name: &str, max_connections: u32) -> Result<Self> {
+        Self::with_plans("force_custom_plan", url, name, max_connections)
     }
 
-    fn with_plans(plan_cache_mode: &str, url: &str, program: &str, max_connections: u32) -> Result<Self> {
+    fn with_plans(plan_cache_mode: &str, url: &str, name: &str, max_connections: u32) -> Result<Self> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| Error::Url)?
-            .application_name(program)
+            .application_name(name)
             .statement_cache_capacity(64)
             .options([
                 ("statement_timeout", "30s"),

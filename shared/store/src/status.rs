@@ -34,12 +34,16 @@ pub struct Lateness {
     pub max: f64,
 }
 
-/// A program that is connected to the database.
+/// A program of one version that is connected to the database, as its connections say it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
-    /// Its name, as it says.
+    /// Its name.
     pub program: String,
-    /// How many connections it has, in all its copies.
+    /// Its version.
+    pub version: String,
+    /// How many processes it is.
+    pub copies: i64,
+    /// How many connections they have together.
     pub connections: i64,
 }
 
@@ -106,10 +110,15 @@ SELECT channel, count(*) AS count, max(seconds) AS max,
     percentile_cont(0.99) WITHIN GROUP (ORDER BY seconds) AS p99
 FROM late GROUP BY channel ORDER BY channel";
 
-// A program's name may be seen by everybody, whoever it connects as.
+// The name of a connection may be seen by everybody, whoever it connects as: `program/version instance`.
 const CONNECTED: &str = "
-SELECT application_name AS program, count(*) AS connections FROM pg_stat_activity
-WHERE datname = current_database() AND application_name = ANY($1) GROUP BY 1 ORDER BY 1";
+SELECT program, split_part(split_part(name, ' ', 1), '/', 2) AS version, count(DISTINCT name) AS copies,
+    count(*) AS connections
+FROM (
+    SELECT application_name AS name, split_part(application_name, '/', 1) AS program FROM pg_stat_activity
+    WHERE datname = current_database()
+) AS connection
+WHERE program = ANY($1) GROUP BY 1, 2 ORDER BY 1, 2";
 
 const REST: &str = "
 SELECT tocsin_now() AS now, (SELECT count(*) FROM dead_letter) AS dead_letters,
@@ -128,8 +137,14 @@ impl Store {
         let finished = self.fetch_all(|| sqlx::query(FINISHED).bind(period_seconds)).await?;
         let late = self.fetch_all(|| sqlx::query(LATENESS).bind(period_seconds)).await?;
         let connected = self.fetch_all(|| sqlx::query(CONNECTED).bind(programs)).await?;
-        let connection =
-            |row: &PgRow| Ok(Connected { program: row.try_get("program")?, connections: row.try_get("connections")? });
+        let connection = |row: &PgRow| {
+            Ok(Connected {
+                program: row.try_get("program")?,
+                version: row.try_get("version")?,
+                copies: row.try_get("copies")?,
+                connections: row.try_get("connections")?,
+            })
+        };
         Ok(StatusReport {
             now: rest.try_get::<SqlTimestamp, _>("now")?.to_jiff(),
             unfinished: unfinished.iter().map(work).collect::<Result<_>>()?,

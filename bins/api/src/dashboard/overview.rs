@@ -78,7 +78,7 @@ fn unfinished(channel: &ChannelStatus, states: &[&str]) -> i64 {
 impl Card {
     fn new(channel: &ChannelStatus, status: &Status) -> Self {
         let program = format!("notifier-{}", channel.channel);
-        let workers = status.programs.iter().find(|one| one.program == program).map_or(0, |one| one.connections);
+        let workers = status.programs.iter().find(|one| one.program == program).map_or(0, |one| one.copies);
         let pause = status.pauses.iter().find(|pause| pause.channel == channel.channel);
         let finished = |state: &str| channel.finished.get(state).copied().unwrap_or_default();
         Self {
