@@ -22,8 +22,8 @@ fn part(name: &str) -> String {
 #[test]
 fn the_table_of_settings_is_that_of_the_code() {
     let mut used_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for program in &programs() {
-        let help = Command::new(testkit::binary(program)).arg("--help").env_clear().output().unwrap();
+    for program in programs().into_iter().chain(["tocsin".to_owned()]) {
+        let help = Command::new(testkit::binary(&program)).arg("--help").env_clear().output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
         for setting in settings::ALL {
             if help.lines().any(|line| line.trim() == setting.variable()) {
