@@ -51,20 +51,25 @@ impl<'a> Terminal<'a> {
     }
 }
 
-/// Takes out what is another at each run. All of it is as wide as what it stands for, or at the end of a line.
+/// Puts something as wide in the place of what is another at each run.
 fn steady() -> Settings {
     let mut settings = Settings::clone_current();
     for (what, instead) in [
-        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ( {1,10}(now|\d+ (s|min|h|days) ago|in \d+ (s|min|h|days))\b)?", "[time]"),
-        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "[time]"),
-        (r"called [\d.]+ m?s after its time", "called [late] after its time"),
-        (r"within +[\d.]+ s", "within [late]"),
-        (r"CA[0-9a-f]{32}", "[call]"),
-        (r"notifier-(\w+)@\S+", "notifier-$1@[instance]"),
-        (r"\b[0-9a-f]{8}\b", "[prefix]"),
-        (r"by \w+@[\w.-]+", "by [operator]"),
-        (r"(127\.0\.0\.1|localhost):\d\d+", "$1:[port]"),
-        (r"(?m)^(bridge|activator|api|notifier-\w+)( +)\d+$", "$1$2[connections]"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "2026-11-22T12:00:00Z"),
+        (r"Z  ( *\d+ s ago| {7}now\b)", "Z     7 s ago"),
+        (r"Z \((\d+ s ago|now)\)", "Z (7 s ago)"),
+        (r"Z  +in \d+ min", "Z   in 59 min"),
+        (r"\d+ (min|h) from now", "59 min from now"),
+        (r"called [\d.]+ m?s after its time", "called 7 ms after its time"),
+        (r"within [\d.]+ s", "within 0.07 s"),
+        (r"CA[0-9a-f]{32}", "CA000000000000000000000000000000ff"),
+        (r"notifier-(\w+)@\S+", "notifier-$1@host:4711-5f3a"),
+        (r"\b[0-9a-f]{8}\b", "1a2b3c4d"),
+        (r"(127\.0\.0\.1|localhost):\d{5}\b", "$1:5000"),
+        (r"(?m)^(bridge|activator|api|notifier-\w+)( +)\d+$", "$1${2}2"),
+        (r"000000000000/t-\d+-\d+\.fifo", "000000000000/requests.fifo"),
+        (r"FROM {20,}WHY", "FROM                            WHY"),
+        (r"\.fifo +", ".fifo  "),
     ] {
         settings.add_filter(what, instead);
     }

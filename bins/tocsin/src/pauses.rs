@@ -1,6 +1,9 @@
 use store::Pause;
 
-use crate::{BAD_USAGE, NOT_DONE, Problem, Way, control::administration};
+use crate::{
+    BAD_USAGE, NOT_DONE, Problem, Way,
+    control::{administration, plain},
+};
 
 async fn pauses(way: &Way) -> Result<Vec<Pause>, Problem> {
     match way {
@@ -11,7 +14,7 @@ async fn pauses(way: &Way) -> Result<Vec<Pause>, Problem> {
 
 pub(crate) async fn show(way: &Way) -> Result<(), Problem> {
     let pauses = pauses(way).await?;
-    pauses.iter().for_each(|pause| println!("{pause}"));
+    pauses.iter().for_each(|pause| println!("{}", plain(&pause.to_string())));
     if pauses.is_empty() {
         println!("nothing is paused");
     }
@@ -48,7 +51,7 @@ pub(crate) async fn resume(way: &Way, channel: &str) -> Result<(), Problem> {
     }
     lifted.iter().for_each(|channel| println!("{channel}: goes on"));
     for pause in others.iter().filter(|pause| pause.channel == store::ALL_CHANNELS) {
-        println!("but {pause}");
+        println!("but {}", plain(&pause.to_string()));
     }
     Ok(())
 }

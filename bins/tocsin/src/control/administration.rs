@@ -18,6 +18,7 @@ struct Channel {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct PauseView {
     channel: String,
     paused_at: String,

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt::Write, time::Duration};
+use std::{fmt::Write, time::Duration};
 
 use domain::ApiKey;
 use jiff::{Timestamp, fmt::rfc2822};
@@ -94,6 +94,13 @@ impl Answer {
     }
 }
 
+/// Whether what is sent changes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Question,
+    Change,
+}
+
 /// What is sent.
 pub(crate) enum Body {
     Nothing,
@@ -131,7 +138,7 @@ impl Client {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        self.exchange(self.http.get(url.clone()), url).await
+        self.exchange(self.http.get(url.clone()), url, Sent::Question).await
     }
 
     /// Changes something.
@@ -155,13 +162,19 @@ impl Client {
         if let Some(key) = idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
-        self.exchange(request, url).await
+        self.exchange(request, url, Sent::Change).await
     }
 
     /// The time by the API's clock. Every answer has it, a refusal for want of rights too.
     pub(crate) async fn time(&self) -> Result<Timestamp, Problem> {
         let url = self.at(&["channels"])?;
-        let response = self.http.get(url.clone()).timeout(PATIENCE).send().await.map_err(|error| self.away(&error))?;
+        let response = self
+            .http
+            .get(url.clone())
+            .timeout(PATIENCE)
+            .send()
+            .await
+            .map_err(|error| self.away(&error, Sent::Question))?;
         if !response.status().is_success() && response.status() != StatusCode::FORBIDDEN {
             return Err(self.refused(response, url).await);
         }
@@ -172,23 +185,26 @@ impl Client {
     /// What is told as it happens, without an end.
     pub(crate) async fn listen(&self, path: &[&str]) -> Result<Response, Problem> {
         let url = self.at(path)?;
-        let response = self.http.get(url.clone()).send().await.map_err(|error| self.away(&error))?;
+        let response = self.http.get(url.clone()).send().await.map_err(|error| self.away(&error, Sent::Question))?;
         if response.status().is_success() { Ok(response) } else { Err(self.refused(response, url).await) }
     }
 
-    async fn exchange(&self, request: RequestBuilder, url: Url) -> Result<Answer, Problem> {
-        let response = request.timeout(PATIENCE).send().await.map_err(|error| self.away(&error))?;
+    async fn exchange(&self, request: RequestBuilder, url: Url, sent: Sent) -> Result<Answer, Problem> {
+        let response = request.timeout(PATIENCE).send().await.map_err(|error| self.away(&error, sent))?;
         if !response.status().is_success() {
             return Err(self.refused(response, url).await);
         }
         let now = date(&response);
-        Ok(Answer { text: self.text(response).await?, now, url })
+        Ok(Answer { text: self.text(response, sent).await?, now, url })
     }
 
     /// The names `.` and `..` mean something else in a path, however they are written.
     fn at(&self, path: &[&str]) -> Result<Url, Problem> {
         if let Some(name) = path.iter().find(|part| [".", ".."].contains(part)) {
-            return Err(Problem::new(NOT_DONE, format!("{name} can't stand in a URL; `tocsin list` can ask for it")));
+            return Err(Problem::new(
+                NOT_DONE,
+                format!("{name} can't stand in a URL: `tocsin list notifications --process-id {name}`"),
+            ));
         }
         let mut url = self.url.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
@@ -197,9 +213,9 @@ impl Client {
         Ok(url)
     }
 
-    async fn text(&self, mut response: Response) -> Result<String, Problem> {
+    async fn text(&self, mut response: Response, sent: Sent) -> Result<String, Problem> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.away(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.away(&error, sent))? {
             body.extend_from_slice(&chunk);
             if body.len() > MAX_ANSWER_BYTES {
                 return Err(Problem::new(UNAVAILABLE, format!("{} answers without an end", self.place())));
@@ -208,24 +224,24 @@ impl Client {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
-    fn away(&self, error: &reqwest::Error) -> Problem {
+    fn away(&self, error: &reqwest::Error, sent: Sent) -> Problem {
         let (place, cause) = (self.place(), http_client::cause(error));
-        let text = if error.is_connect() {
-            format!("no API at {place}: {cause}\n  does `api` run there? TOCSIN_URL says where it is")
-        } else if error.is_timeout() {
-            format!(
-                "{place} gives no answer in time\n  what was asked for may have been done or not; see before you repeat it"
-            )
-        } else {
-            let cause = if error.source().is_some() { cause } else { "no answer".to_owned() };
-            format!("{place}: {cause}\n  what was asked for may have been done or not; see before you repeat it")
+        let text = match sent {
+            _ if error.is_connect() => {
+                format!("no API at {place}: {cause}\n  does `api` run there? TOCSIN_URL says where it is")
+            }
+            Sent::Question => format!("no answer from {place}: {cause}"),
+            Sent::Change => format!(
+                "no answer from {place}: {cause}\n  \
+                 nobody can tell whether it was done: see how things are before you do it again"
+            ),
         };
         Problem::new(UNAVAILABLE, text)
     }
 
     async fn refused(&self, response: Response, url: Url) -> Problem {
         let status = response.status().as_u16();
-        let text = match self.text(response).await {
+        let text = match self.text(response, Sent::Question).await {
             Ok(text) => text,
             Err(problem) => return problem,
         };

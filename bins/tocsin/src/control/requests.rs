@@ -9,7 +9,7 @@ use super::{
     client::{Body, Client, FieldError},
     orders,
     page::{List, next},
-    screen::{Cell, Table, lines, plain, print, time},
+    screen::{Cell, Table, lines, plain, print, state, time, time_in_words},
 };
 use crate::Problem;
 
@@ -104,10 +104,12 @@ impl Request {
     }
 
     fn story(&self, now: Option<Timestamp>) -> String {
-        let mut text = Self::table(std::slice::from_ref(self), now).text(0);
-        for reason in self.reasons.iter().skip(usize::from(self.reasons.len() == 1)) {
-            text.push_str(&format!("  {}\n", reason.line()));
-        }
+        let process = self.process_id.as_ref().map(|name| format!(" of {}", plain(name))).unwrap_or_default();
+        let action = self.action.as_ref().map(|action| format!("{}, ", plain(action))).unwrap_or_default();
+        let (outcome, received) = (state(&self.outcome), time_in_words(&self.received_at, now));
+        let (id, source) = (self.id, plain(&self.source));
+        let mut text = format!("request {id}{process}: {action}{outcome}\nreceived {received} from {source}\n");
+        self.reasons.iter().for_each(|reason| text.push_str(&format!("  {}\n", reason.line())));
         if let (Some(first), Some(last)) = (self.notifications.first(), self.notifications.last()) {
             text.push_str(&format!("notifications {first} to {last}\n"));
         }

@@ -120,6 +120,14 @@ pub(crate) fn time(at: &str, now: Option<Timestamp>) -> String {
     }
 }
 
+/// The same within a sentence.
+pub(crate) fn time_in_words(at: &str, now: Option<Timestamp>) -> String {
+    match (at.parse::<Timestamp>(), now) {
+        (Ok(at), Some(now)) => format!("{at:.0} ({})", distance(at, now)),
+        _ => exact(at),
+    }
+}
+
 /// A time to the second in UTC.
 pub(crate) fn exact(at: &str) -> String {
     at.parse::<Timestamp>().map_or_else(|_| plain(at), |at| format!("{at:.0}"))

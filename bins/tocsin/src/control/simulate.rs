@@ -27,9 +27,8 @@ pub(crate) struct Simulate {
     /// A start request as JSON instead; - is standard input
     #[arg(long, conflicts_with_all = ["notify", "set"], required_unless_present = "notify")]
     file: Option<String>,
-    /// How a channel's provider answers: 'CHANNEL: ANSWER [once, twice or N times] [retry-after SECONDS], …'
-    ///
-    /// ANSWER is an HTTP status such as 503, or timeout, refused or accepted.
+    /// How a channel's provider answers: 'CHANNEL: ANSWER [once, twice or N times] [retry-after SECONDS], …'; an ANSWER is
+    /// an HTTP status such as 503, or timeout, refused or accepted
     #[arg(long, value_name = "ANSWERS")]
     provider: Vec<Answers>,
     /// When somebody stops the process
