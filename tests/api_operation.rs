@@ -115,7 +115,7 @@ async fn status_tells_who_is_there_what_waits_and_what_was_done() {
     assert_eq!((status["queues"].as_array().unwrap().len(), &status["queues-unknown"]), (11, &Value::Null));
     assert_eq!(connections("notifier-sms"), 0);
     for words in
-        ["notifier-sms is not connected", "1 failed notifications wait", "1 messages could be used by no worker"]
+        ["notifier-sms is not connected", "1 failed notification waits", "1 message could be used by no worker"]
     {
         assert!(problems(&status).contains(words), "{words}: {status}");
     }

@@ -38,4 +38,6 @@ async fn the_demo_shows_calls_in_order_and_the_stopped_one_cancelled() {
     );
     assert_eq!(shown.matches("cancelled  stopped by request").count(), 2, "{shown}");
     assert!(shown.contains("management"), "the addresses are told");
+    let told = |what: &str| shown.lines().rev().take(6).any(|line| line.starts_with(what));
+    assert!(told("Dashboard  ") && told("Log in with the key   tocsin_"), "it ends with the dashboard: {shown}");
 }

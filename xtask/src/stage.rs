@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: &StageArguments, play: fn(&Stage, &Interrupt) -> Re
     println!("all is up after {:.1} s\n", begin.elapsed().as_secs_f64());
     stage.print_addresses();
     let played = play(&stage, &interrupt);
+    stage.print_dashboard();
     if played.is_ok() && !arguments.exit {
         stage.print_invitation();
         interrupt.wait();
@@ -271,13 +272,17 @@ impl Stage {
         println!("Postgres              {}", self.servers.postgres.url(DATABASE));
         println!("SQS queue             {}", self.queue_url);
         println!("Simulated providers   {}/", self.simulator_url);
-        println!("API                   http://127.0.0.1:{}/docs  any user, and this key as password", self.api_port);
-        println!("API key (admin)       {}", self.api_key);
+        println!("API                   http://127.0.0.1:{}/docs", self.api_port);
         println!("Try a channel         . {}; tocsin test phone +3851111111", self.environment().display());
         for (label, port) in &self.health {
             println!("{label:<21} http://127.0.0.1:{port}/health/ready  /metrics");
         }
         println!("Logs                  {}/*.log\n", self.workplace.dir().display());
+    }
+
+    fn print_dashboard(&self) {
+        println!("\nDashboard             http://127.0.0.1:{}/", self.api_port);
+        println!("Log in with the key   {}", self.api_key);
     }
 
     fn print_invitation(&self) {

@@ -3,9 +3,8 @@ use std::io::Read;
 use clap::Subcommand;
 use domain::{CallerIdRegistry, PhoneNumber};
 use serde_json::Value;
-use store::Store;
 
-use crate::{NOT_DONE, Problem};
+use crate::{NOT_DONE, Problem, Way, control::administration};
 
 const PROPERTY: &str = "caller-id-registry";
 
@@ -28,23 +27,26 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) async fn run(command: &Command, store: &Store) -> Result<(), Problem> {
+pub(crate) async fn run(command: &Command, way: &Way) -> Result<(), Problem> {
     match command {
         Command::Get => {
-            let registry = store.property(PROPERTY).await?;
+            let registry = registry(way).await?;
             let registry =
                 registry.ok_or_else(|| Problem::new(NOT_DONE, "there is none; set one with `tocsin caller-id set`"))?;
             println!("{registry:#}");
         }
         Command::Set { registry } => {
             let value = parse(&text(registry)?)?;
-            store.property_set(PROPERTY, &value, &runtime::operator()).await?;
+            match way {
+                Way::Database(store) => store.property_set(PROPERTY, &value, &runtime::operator()).await?,
+                Way::Api(client) => administration::set_registry(client, &value).await?,
+            }
             println!("set; the workers use it from their next call on");
         }
         Command::Test { number } => {
             let number =
                 PhoneNumber::parse(number).map_err(|error| Problem::new(NOT_DONE, format!("NUMBER: {error}")))?;
-            let stored = store.property(PROPERTY).await?.unwrap_or_default();
+            let stored = registry(way).await?.unwrap_or_default();
             let registry = CallerIdRegistry::from_json(&stored)
                 .map_err(|error| Problem::new(NOT_DONE, format!("the stored registry: {error}")))?;
             let caller = registry.caller_for(&number);
@@ -53,6 +55,13 @@ pub(crate) async fn run(command: &Command, store: &Store) -> Result<(), Problem>
         }
     }
     Ok(())
+}
+
+async fn registry(way: &Way) -> Result<Option<Value>, Problem> {
+    match way {
+        Way::Database(store) => Ok(store.property(PROPERTY).await?),
+        Way::Api(client) => administration::registry(client).await,
+    }
 }
 
 fn text(argument: &str) -> Result<String, Problem> {

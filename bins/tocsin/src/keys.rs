@@ -1,8 +1,11 @@
 use clap::Subcommand;
 use domain::{ApiKey, Role};
-use store::Store;
+use store::ApiKeyRecord;
 
-use crate::{NOT_DONE, Problem};
+use crate::{
+    NOT_DONE, Problem, Way,
+    control::{administration, plain},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -28,35 +31,57 @@ fn role(name: &str) -> Result<Role, String> {
     name.parse().map_err(|error: domain::UnknownRole| error.to_string())
 }
 
-/// Straight on the database: the first key can't come from the API.
-pub(crate) async fn run(command: &Command, store: &Store) -> Result<(), Problem> {
+/// The first key can't come from the API; the others may.
+pub(crate) async fn run(command: &Command, way: &Way) -> Result<(), Problem> {
     match command {
         Command::Create { name, role } => {
-            if !(1..=100).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-                return Err(Problem::new(NOT_DONE, "NAME: must be 1 to 100 characters, without control characters"));
-            }
-            let key = ApiKey::of_random(runtime::random_bytes());
-            store.api_key_create(&key, name, *role, &runtime::operator()).await?;
+            let (prefix, key) = create(name, *role, way).await?;
             // Alone on standard output, so that a script can keep it.
-            println!("{}", key.expose());
-            eprintln!("keep it: it is not shown again; `tocsin key revoke {}` ends it", key.prefix());
+            println!("{key}");
+            eprintln!("keep it: it is not shown again; `tocsin key revoke {prefix}` ends it");
         }
         Command::List => {
-            let keys = store.api_keys().await?;
-            for key in &keys {
-                let end = key.revoked_at.map_or_else(String::new, |at| format!("  revoked {at:.0}"));
-                let (role, name) = (key.role.as_str(), key.name.as_str());
-                println!("{}  {role:<7}  {name}  by {} {:.0}{end}", key.prefix, key.created_by, key.created_at);
-            }
+            let keys = match way {
+                Way::Database(store) => store.api_keys().await?,
+                Way::Api(client) => administration::keys(client).await?,
+            };
+            keys.iter().for_each(show);
             if keys.is_empty() {
                 println!("there are none; make one with `tocsin key create NAME --role admin`");
             }
         }
         Command::Revoke { prefix } => {
-            let revoked = store.api_key_revoke(prefix, &runtime::operator()).await?;
+            let revoked = match way {
+                Way::Database(store) => store.api_key_revoke(prefix, &runtime::operator()).await?,
+                Way::Api(client) => Some(administration::revoke_key(client, prefix).await?),
+            };
             let key = revoked.ok_or_else(|| Problem::new(NOT_DONE, format!("no key {prefix} opens anything")))?;
-            println!("{} ({}) opens nothing any more", key.prefix, key.name);
+            println!("{} ({}) opens nothing any more", key.prefix, plain(&key.name));
         }
     }
     Ok(())
+}
+
+/// Makes a key, and answers its prefix and the whole of it.
+async fn create(name: &str, role: Role, way: &Way) -> Result<(String, String), Problem> {
+    if !(1..=100).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        return Err(Problem::new(NOT_DONE, "NAME: must be 1 to 100 characters, without control characters"));
+    }
+    match way {
+        Way::Database(store) => {
+            let key = ApiKey::of_random(runtime::random_bytes());
+            store.api_key_create(&key, name, role, &runtime::operator()).await?;
+            Ok((key.prefix().to_owned(), key.expose().to_owned()))
+        }
+        Way::Api(client) => {
+            let created = administration::create_key(client, name, role).await?;
+            Ok((created.prefix, created.key))
+        }
+    }
+}
+
+fn show(key: &ApiKeyRecord) {
+    let end = key.revoked_at.map_or_else(String::new, |at| format!("  revoked {at:.0}"));
+    let (role, name, by) = (key.role.as_str(), plain(&key.name), plain(&key.created_by));
+    println!("{}  {role:<7}  {name}  by {by} {:.0}{end}", key.prefix, key.created_at);
 }

@@ -1,12 +1,12 @@
 use std::time::{Duration, Instant};
 
-use domain::{Channel, FieldKind};
+use domain::Channel;
 use serde_json::{Value, json};
 use sqs::Queue;
 use store::{ProcessHistory, Store};
 use tokio::time::sleep;
 
-use crate::{NOT_DONE, Problem, UNAVAILABLE};
+use crate::{NOT_DONE, Problem, UNAVAILABLE, control};
 
 /// How often to look.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -24,16 +24,11 @@ pub(crate) struct Arguments {
     /// Whom to reach: a number, an e-mail address, a PubNub channel, a URL. The channel console has none
     address: Option<String>,
     /// Another key of the notification, such as message='a test' or subject=Test; as often as needed
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = control::pair)]
     set: Vec<(String, String)>,
     /// How long to follow it, in seconds
     #[arg(long, default_value_t = 120)]
     timeout: u64,
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').ok_or("must be KEY=VALUE")?;
-    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 /// Sends a start request with one notification to the queue, and says what becomes of it, step by step.
@@ -84,9 +79,7 @@ fn notification(arguments: &Arguments, now: i64) -> Result<Value, Problem> {
         notification[field.key] = "A test by Tocsin".into();
     }
     for (key, value) in &arguments.set {
-        let is_json = channel.options.iter().any(|field| field.key == key && field.kind == FieldKind::Json);
-        let json = if is_json { serde_json::from_str(value).ok() } else { None };
-        notification[key] = json.unwrap_or_else(|| value.as_str().into());
+        notification[key] = control::value(Some(channel), key, value);
     }
     Ok(notification)
 }

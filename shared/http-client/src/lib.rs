@@ -62,7 +62,7 @@ pub async fn exchange(request: RequestBuilder, call_timeout: Duration) -> Reply 
     match request.send().await {
         Ok(response) => Reply::Answered(read(response, end.min(Instant::now() + ANSWER_BODY_PATIENCE)).await),
         Err(error) if error.is_builder() => Reply::Unusable,
-        Err(error) if error.is_connect() => Reply::Unreachable(innermost(&error)),
+        Err(error) if error.is_connect() => Reply::Unreachable(cause(&error)),
         Err(_) => Reply::Broken,
     }
 }
@@ -84,7 +84,7 @@ async fn read(mut response: Response, end: Instant) -> Answered {
 
 /// The cause of all the others, such as "Connection refused". It holds no URL, and no name of a host, which stands in
 /// quotes where TLS speaks of one.
-fn innermost(error: &reqwest::Error) -> String {
+pub fn cause(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     let cause = causes.last().map_or_else(|| "no connection".to_owned(), ToString::to_string);
     let outside_quotes = cause.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "(name)" });

@@ -75,7 +75,9 @@ pub(crate) fn show(format: CheckFormat, name: &str, result: Result<&str, &str>, 
     writeln!(io::stdout(), "{line}").unwrap_or_default();
 }
 
-/// A text in a colour, by its ANSI number, where standard output is a terminal.
+/// A text in a colour, by its ANSI number, where standard output is a terminal and nobody has set NO_COLOR.
 pub fn coloured(colour: &str, text: &str) -> String {
-    if io::stdout().is_terminal() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    #[expect(clippy::disallowed_methods, reason = "this crate is the one place that reads the environment")]
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stdout().is_terminal() && !is_unwanted { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
 }

@@ -108,6 +108,11 @@ impl Reader {
         self.errors.push(format!("{instead}{} ({}): {problem}", setting.variable(), setting.key));
     }
 
+    /// Whether somebody has set it.
+    pub fn is_set(&self, setting: &Setting) -> bool {
+        self.values.get_string(setting.key).is_ok_and(|text| !text.trim().is_empty())
+    }
+
     /// A text that must not be empty.
     pub fn text(&mut self, setting: &Setting) -> Option<String> {
         match self.optional_text(setting) {
@@ -249,6 +254,7 @@ fn unknown_keys(file: &Config) -> Vec<String> {
                     .filter(|key| !settings::ALL.iter().any(|setting| setting.key == *key))
                     .map(|key| format!("{key}: no such setting; --help lists them")),
             ),
+            Err(_) if settings::ALL.iter().any(|setting| setting.key == section) => {}
             Err(_) => errors.push(format!("{section}: no such setting; settings stand in sections such as [database]")),
         }
     }
@@ -258,7 +264,9 @@ fn unknown_keys(file: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{DATABASE_URL, HEALTH_LISTEN, LOG_FORMAT, SQS_QUEUE_URL, SQS_RECEIVERS, TWILIO_BASE_URL};
+    use crate::settings::{
+        API_KEY, API_URL, DATABASE_URL, HEALTH_LISTEN, LOG_FORMAT, SQS_QUEUE_URL, SQS_RECEIVERS, TWILIO_BASE_URL,
+    };
 
     fn reader(pairs: &[(&str, &str)]) -> Reader {
         Reader::new("bridge", None, pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
@@ -317,6 +325,22 @@ mod tests {
         let names = [("TOCSIN_API_PORT", "tcp://10.0.0.1:80"), ("TOCSIN_SERVICE_HOST", "10.0.0.1")];
         assert!(reader(&names).into_problems().errors.is_empty());
         assert_eq!(reader(&[("TOCSIN_DATABASE_URL", "x")]).into_problems().errors.len(), 1, "almost ours");
+    }
+
+    #[test]
+    fn url_and_key_stand_in_no_section() {
+        let file = std::env::temp_dir().join(format!("tocsin-reader-flat-{}.toml", std::process::id()));
+        std::fs::write(&file, "url = \"http://file/\"\nkey = \"from the file\"\nkeys = 1\n").unwrap();
+        let environment = [("TOCSIN_KEY".to_owned(), "from the environment".to_owned())];
+        let mut reader = Reader::new("tocsin", Some(&file), environment.into());
+        std::fs::remove_file(&file).unwrap();
+        assert!(reader.is_set(&API_URL) && reader.is_set(&API_KEY) && !reader.is_set(&LOG_FORMAT));
+        assert_eq!(reader.url(&API_URL).as_deref(), Some("http://file/"));
+        assert_eq!(reader.text(&API_KEY).as_deref(), Some("from the environment"));
+        assert_eq!(
+            reader.into_problems().errors,
+            ["keys: no such setting; settings stand in sections such as [database]"]
+        );
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Every setting of every program. `database.url` stands in a file as `url` in `[database]`, and in the environment as
-//! `TOCSIN_DATABASE__URL`, which wins.
+//! `TOCSIN_DATABASE__URL`, which wins. `url` and `key`, which people set by hand, stand in no section.
 
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// `section.name`.
+    /// `section.name`, or a name alone.
     pub key: &'static str,
     /// Used where nobody sets it. Without one it is required.
     pub default: Option<&'static str>,
@@ -58,6 +58,8 @@ settings! {
     NOTIFIER_CALL_TIMEOUT_SECONDS = "notifier.call_timeout_seconds", Some("10"), "When a call is given up, 1 to 300 s";
     NOTIFIER_DRY_RUN = "notifier.dry_run", Some("false"), "true: record what would have been sent, and call nobody";
     ACTIVATOR_BUNDLE = "activator.bundle", Some("16"), "Notifications in one message under load, 1 to 1000; not more than a worker's notifier.max_in_flight";
+    API_URL = "url", Some("http://127.0.0.1:9470"), "Where the HTTP API is, for the command line";
+    API_KEY = "key", None, "A key of the HTTP API, for the command line; `tocsin key create` makes one";
     API_LISTEN = "api.listen", Some("127.0.0.1:9470"), "Where the HTTP API is served; behind a proxy that speaks TLS, where others can reach it";
     HEALTH_LISTEN = "health.listen", Some("127.0.0.1:9464"), "Where /health/live, /health/ready and /metrics are served; by default any free port where 9464 is taken";
     LOG_FORMAT = "log.format", Some("json"), "json or human";
@@ -79,6 +81,7 @@ mod tests {
     fn a_key_has_its_variable() {
         assert_eq!(SQS_QUEUE_URL.variable(), "TOCSIN_SQS__QUEUE_URL");
         assert_eq!(TWILIO_AUTH_TOKEN.variable(), "TOCSIN_TWILIO__AUTH_TOKEN");
+        assert_eq!((API_URL.variable().as_str(), API_KEY.variable().as_str()), ("TOCSIN_URL", "TOCSIN_KEY"));
     }
 
     #[test]
