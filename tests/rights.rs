@@ -69,6 +69,9 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "property UPDATE (updated_at, value)",
             "request INSERT",
             "request SELECT",
+            "session DELETE",
+            "session INSERT",
+            "session SELECT",
         ],
     ),
     (

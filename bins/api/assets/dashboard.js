@@ -93,18 +93,20 @@ async function refresh() {
   if (isFetching || document.hidden || Date.now() < restUntil) return;
   isFetching = true;
   const begin = Date.now();
+  let rest = 1000;
   try {
     const answer = await fetch(location.href, { signal: AbortSignal.timeout(10000) });
     if (answer.redirected && new URL(answer.url).pathname === "/login") return location.reload();
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     put(new DOMParser().parseFromString(await answer.text(), "text/html"));
     freshAt = Date.now();
+    rest = Math.min(5 * (freshAt - begin), 30000);
     say("");
   } catch (error) {
     say(`This page is as it was at ${clock.format(freshAt)}: there is no answer (${error.message}). Trying again.`);
   } finally {
     isFetching = false;
-    restUntil = Date.now() + Math.min(5 * (Date.now() - begin), 30000);
+    restUntil = Date.now() + rest;
   }
 }
 

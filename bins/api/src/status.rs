@@ -219,16 +219,17 @@ fn problems(status: &Status, broker_away: Option<&str>) -> Vec<String> {
 /// is not in use, and need not be served.
 fn unserved(channel: &ChannelStatus, is_away: bool, queue: Option<&QueueView>) -> Option<String> {
     let waiting: i64 = channel.unfinished.values().sum();
+    let wait = if waiting == 1 { "1 notification waits".to_owned() } else { format!("{waiting} notifications wait") };
     let is_used = waiting > 0 || !channel.finished.is_empty() || queue.is_some_and(|queue| queue.messages > Some(0));
     let program = format!("notifier-{}", channel.channel);
     let has_no_consumer = queue.is_some_and(|queue| queue.consumers == Some(0));
     match (is_away, has_no_consumer) {
         _ if !is_used => None,
         (true, _) => Some(format!(
-            "{program} is not connected to the database, and {waiting} notifications wait for it; start it, or read its log"
+            "{program} is not connected to the database, and {wait} for it; start it, or read its log"
         )),
         (false, true) => Some(format!(
-            "nobody takes from queue notify.{}, and {waiting} notifications wait for that: {program} reaches the database, \
+            "nobody takes from queue notify.{}, and {wait} for that: {program} reaches the database, \
              but not the broker; read its log",
             channel.channel
         )),
