@@ -31,6 +31,7 @@ fn help_lists_every_setting_and_version_is_told() {
         let completions = program(name).args(["--completions", "bash"]).output().unwrap();
         assert!(String::from_utf8(completions.stdout).unwrap().contains("--check-config"));
     }
+    listed.push_str(&String::from_utf8(program("tocsin").arg("--help").output().unwrap().stdout).unwrap());
     for variable in settings::ALL.iter().map(Setting::variable) {
         assert!(listed.contains(&variable), "no program's --help lists {variable}");
     }
