@@ -38,8 +38,7 @@ pub(crate) fn is_problem(answer: &Answer, status: u16, field: Option<&str>) {
 async fn nothing_answers_without_a_key() {
     let arena = Arena::new().await;
     let api = arena.start_api().await;
-    let paths =
-        ["/v1/requests", "/v1/status", "/v1/events", "/openapi.json", "/docs", "/docs/style.css", "/nothing"];
+    let paths = ["/v1/requests", "/v1/status", "/v1/events", "/openapi.json", "/docs", "/docs/style.css", "/nothing"];
     for path in paths {
         is_problem(&api.ask_with("GET", path, &[], None), 401, None);
         let basic = ("authorization", format!("Basic {}", BASE64_STANDARD.encode(format!("me:{}", api.key))));

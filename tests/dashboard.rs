@@ -131,7 +131,10 @@ async fn a_rejected_request_is_mended_and_sent_again() {
     browser.click("form.stack button").await;
     browser.says("[role=alert]", "notifications[0].phone-number").await;
     browser.says("#found", "rejected").await;
-    assert!(browser.find("textarea[name=body]").await.text().await.unwrap().contains("\"12\""), "what was typed is kept");
+    assert!(
+        browser.find("textarea[name=body]").await.text().await.unwrap().contains("\"12\""),
+        "what was typed is kept"
+    );
     browser.click("#found a").await;
     browser.says("main", "Why it was rejected").await;
     browser.fill("textarea[name=body]", &body.to_string().replace("\"12\"", "\"+3851111111\"")).await;
@@ -240,7 +243,8 @@ async fn nobody_gets_in_without_a_key_or_with_a_form_from_elsewhere() {
     assert_eq!(form(&api, "/login", &[], &format!("key={}", arena.make_key("send").await)).status, 403);
     let from_elsewhere = [("sec-fetch-site", "cross-site".to_owned())];
     assert_eq!(form(&api, "/login", &from_elsewhere, &format!("key={}", api.key)).status, 403);
-    for (to, location) in [("/processes?q=x", "/processes?q=x"), ("//evil.example", "/"), ("https://evil.example", "/")] {
+    for (to, location) in [("/processes?q=x", "/processes?q=x"), ("//evil.example", "/"), ("https://evil.example", "/")]
+    {
         let answer = form(&api, "/login", &[], &format!("key={}&to={to}", api.key));
         assert_eq!((answer.status, answer.header("location")), (303, Some(location)), "{answer:?}");
     }

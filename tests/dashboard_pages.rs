@@ -57,7 +57,8 @@ async fn look(browser: &Browser, api: &Api, path: &str, name: &str) -> Vec<Strin
 
 /// What the browser refused or complained about, such as what the Content-Security-Policy forbids.
 async fn complaints(browser: &Browser) -> Vec<String> {
-    let script = "return performance.getEntriesByType('resource').filter(it => it.responseStatus >= 400).map(it => it.name)";
+    let script =
+        "return performance.getEntriesByType('resource').filter(it => it.responseStatus >= 400).map(it => it.name)";
     let refused: Value = browser.client.execute(script, vec![]).await.unwrap();
     refused.as_array().unwrap().iter().map(ToString::to_string).collect()
 }
@@ -92,7 +93,8 @@ async fn story(arena: &Arena, api: &Api) {
     let phone = |number: &str, at: i64| json!({"channel": "phone", "at": at, "phone-number": number});
     let start = |process: &str, notifications: Value| json!({"process-id": process, "action": "start", "notifications": notifications});
     let mail = json!({"channel": "email", "at": now + 300, "email": "me@example.org"});
-    let ladder = json!([phone("+3851111111", now - 3), phone("+3859111111", now - 2), phone("+3858111111", now - 1), mail]);
+    let ladder =
+        json!([phone("+3851111111", now - 3), phone("+3859111111", now - 2), phone("+3858111111", now - 1), mail]);
     for body in [
         start("restaurant", ladder),
         start("bakery", json!([phone("+3851111112", now + 3_600)])),

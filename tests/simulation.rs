@@ -99,8 +99,9 @@ async fn comes_as_simulated(ladder: Ladder) {
 /// Waits until all is finished.
 async fn play_to_the_end(arena: &Arena, fast: bool) {
     let unfinished = "SELECT count(*) FROM notification WHERE wake_at IS NOT NULL";
-    // Whole seconds until the activator looks at the next, if nothing else is under way.
-    let next = "SELECT CASE WHEN bool_and(state IN ('scheduled', 'retrying'))
+    // Whole seconds until the activator looks at the next, if nothing is under way: what it has published wakes later.
+    let next =
+        "SELECT CASE WHEN bool_and(state IN ('scheduled', 'retrying') AND wake_at <= due_at + interval '31 seconds')
         THEN floor(extract(epoch FROM min(wake_at) - tocsin_now()))::bigint ELSE 0 END
         FROM notification WHERE wake_at IS NOT NULL";
     let shift = Cell::new(0);

@@ -16,6 +16,8 @@ pub(crate) fn run(nextest: &[String]) -> Result<()> {
     install_missing(Purpose::Test, |what| println!("{what}"))?;
     Python::prepare(Tool::Accessibility)?;
     let tools = Python::prepare(Tool::Checks)?;
+    // Here, as tests run side by side and must not install it at once.
+    Python::prepare(Tool::Contract)?;
     let cargo = || Command::new(env!("CARGO"));
     if nextest.is_empty() {
         step("format", cargo().args(["fmt", "--all", "--check"]))?;

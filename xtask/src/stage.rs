@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use devservers::{Process, Purpose, Python, Servers, Signal, Tool, Workplace, free_port, install_missing, url_for, workspace};
+use devservers::{
+    Process, Purpose, Python, Servers, Signal, Tool, Workplace, free_port, install_missing, url_for, workspace,
+};
 use domain::{CHANNELS, Channel};
 
 use crate::{StageArguments, events::Screen, interrupt::Interrupt};

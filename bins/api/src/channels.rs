@@ -147,7 +147,7 @@ pub(crate) async fn caller_ids(MayRead(_): MayRead, State(api): State<Arc<Api>>)
 /// The keys are prefixes such as `+385`, and `default`; the values are numbers in E.164. The workers use it from their next
 /// call on.
 #[utoipa::path(
-    put, path = "/v1/properties/caller-id-registry", tag = "properties", request_body = HashMap<String, String>,
+    put, path = "/v1/properties/caller-id-registry", tag = "properties", request_body(content = ref("#/components/schemas/CallerIds"), content_type = "application/json"),
     responses(
         (status = 200, body = HashMap<String, String>),
         (status = 422, body = Problem, content_type = "application/problem+json"),

@@ -83,6 +83,7 @@ fn add_what_any_may_answer(document: &mut Value) {
     });
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        schemas::tighten(operation);
         if let Some(responses) = operation["responses"].as_object_mut() {
             responses.insert("default".to_owned(), problem.clone());
         }

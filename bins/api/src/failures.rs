@@ -74,7 +74,7 @@ pub(crate) async fn groups(
 }
 
 /// Which failures to try again, and how fast.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Retry {
     /// Of one channel.
@@ -89,7 +89,7 @@ pub(crate) struct Retry {
     pub(crate) until: Option<String>,
     /// At most so many, the oldest first: 1 to 10,000; 1,000 unless given.
     pub(crate) limit: Option<i64>,
-    /// So many calls a second: more than 0, up to 1,000; 10 unless given.
+    /// So many calls a second: 0.01 to 1,000; 10 unless given.
     pub(crate) per_second: Option<f64>,
     /// Only say how many it would be.
     #[serde(default)]
@@ -115,7 +115,8 @@ pub(crate) struct Retried {
 ///
 /// The oldest first, spread over time. What was tried again by somebody else meanwhile is not counted and not sent twice.
 #[utoipa::path(
-    post, path = "/v1/failures/retry", tag = "failures", request_body = Retry,
+    post, path = "/v1/failures/retry", tag = "failures",
+    request_body(content = ref("#/components/schemas/Retry"), content_type = "application/json"),
     responses(
         (status = 200, body = Retried),
         (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -139,8 +140,8 @@ pub(crate) async fn retry(
         return Err(Problem::field("limit", format!("must be from 1 to {MAX_FAILURES}")));
     }
     let per_second = retry.per_second.unwrap_or(DEFAULT_PER_SECOND);
-    if !(per_second > 0.0 && per_second <= 1_000.0) {
-        return Err(Problem::field("per-second", "must be more than 0, and at most 1000"));
+    if !(0.01..=1_000.0).contains(&per_second) {
+        return Err(Problem::field("per-second", "must be from 0.01 to 1000"));
     }
     let done = if retry.dry_run {
         api.store.failures_retry_dry(filter, limit).await?

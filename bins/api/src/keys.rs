@@ -57,9 +57,10 @@ pub(crate) async fn list(
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewKey {
     /// Whose it is, or what it is for: 1 to 100 characters.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub(crate) name: String,
     /// `send`, `read`, `operate` or `admin`.
+    #[schema(pattern = "^(send|read|operate|admin)$")]
     pub(crate) role: String,
 }
 

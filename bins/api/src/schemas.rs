@@ -1,8 +1,10 @@
-use domain::{CHANNELS, Channel, Field, FieldKind};
+use domain::{CHANNELS, Channel, Field, FieldKind, provider::Provider};
 use serde_json::{Map, Value, json};
 
 /// As no database text can hold it.
 const WITHOUT_NUL: &str = "^[^\\u0000]*$";
+
+const E164: &str = "^\\+[1-9][0-9]{1,14}$";
 
 /// The schemas of what crate `wire` reads, by the list of channels.
 pub(crate) fn of_requests() -> Map<String, Value> {
@@ -21,38 +23,114 @@ pub(crate) fn of_requests() -> Map<String, Value> {
     let either = json!([reference("Start"), reference("Stop")]);
     add("Request", json!({"description": "A request, the same through SQS and HTTP.", "oneOf": either}));
     add("Simulation", simulation());
+    add("CallerIds", caller_ids());
+    add("Retry", retry());
     schemas
 }
 
-/// How an answer of a provider is written in a simulation.
+/// Says of an operation what its annotations can't: which channels there are, and which texts the database can hold.
+pub(crate) fn tighten(operation: &mut Value) {
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        let (name, place) = (parameter["name"].clone(), parameter["in"].clone());
+        let schema = &mut parameter["schema"];
+        if name == "channel" {
+            let pausable = CHANNELS.iter().map(|channel| channel.name).chain((place == "path").then_some("all"));
+            *schema = json!({"type": "string", "enum": pausable.collect::<Vec<_>>()});
+        } else if name == "Idempotency-Key" {
+            *schema = json!({"type": "string", "pattern": "^[!-~]{1,200}$"});
+        } else if schema["type"] == "string" || schema["type"][0] == "string" {
+            schema["pattern"] = WITHOUT_NUL.into();
+        }
+    }
+    if let Some(body) = operation.get_mut("requestBody").and_then(Value::as_object_mut)
+        && body["content"].pointer("/application~1json/schema/$ref").is_some()
+    {
+        body.insert("required".to_owned(), true.into());
+    }
+}
+
+/// The numbers that calls come from.
+fn caller_ids() -> Value {
+    json!({
+        "type": "object",
+        "description": "Prefixes of the number called, or `default`, and the number that the call comes from.",
+        "propertyNames": {"pattern": "^(default|\\+[1-9][0-9]{0,14})$"},
+        "additionalProperties": {"type": "string", "pattern": E164},
+    })
+}
+
+/// Which failures to try again, and how fast.
+fn retry() -> Value {
+    let names: Vec<_> = CHANNELS.iter().map(|channel| Some(channel.name)).chain([None]).collect();
+    let text = |what: &str| json!({"type": ["string", "null"], "pattern": WITHOUT_NUL, "description": what});
+    let time = |what: &str| json!({"anyOf": [rfc_3339(), {"type": "null"}], "description": what});
+    let per_second = "So many calls a second; 10 unless given.";
+    json!({
+        "type": "object",
+        "description": "Which failures to try again, and how fast.",
+        "additionalProperties": false,
+        "properties": {
+            "channel": {"type": ["string", "null"], "enum": names, "description": "Of one channel."},
+            "cause": text("Of one cause, as `/v1/failures` says it."),
+            "process-id": text("Of one process."),
+            "since": time("Failed at this time or later."),
+            "until": time("Failed before this time."),
+            "limit": {
+                "type": ["integer", "null"], "minimum": 1, "maximum": 10_000,
+                "description": "At most so many, the oldest first; 1,000 unless given.",
+            },
+            "per-second": {"type": ["number", "null"], "minimum": 0.01, "maximum": 1_000, "description": per_second},
+            "dry-run": {"type": "boolean", "description": "Only say how many it would be."},
+        },
+    })
+}
+
+/// How the answers of a channel's provider are written in a simulation.
 fn answers(channel: &Channel) -> Value {
+    let mut kinds = vec![answer(json!({"type": "string", "enum": ["accepted"]}), false)];
+    if channel.provider != Provider::Nobody {
+        kinds.push(answer(
+            json!({
+                "type": "string", "enum": ["timeout", "refused"],
+                "description": "`timeout`: it takes the call, and says nothing. `refused`: no connection is made.",
+            }),
+            false,
+        ));
+        kinds.push(match channel.provider {
+            Provider::Smtp => answer(
+                json!({
+                    "type": "string", "pattern": "^[45][0-9][0-9]$",
+                    "description": "A reply code, said at the login (454, 530, 534, 535, 538) or when the mail server \
+                        hears the recipient (all others).",
+                }),
+                false,
+            ),
+            _ => answer(
+                json!({"type": "string", "pattern": "^[345][0-9][0-9]$", "description": "An HTTP status."}),
+                true,
+            ),
+        });
+    }
     json!({
         "type": "array",
         "maxItems": wire::MAX_ANSWERS,
         "description": format!("What the provider of channel {} does, in this order; after that it accepts.", channel.name),
-        "items": {
-            "type": "object",
-            "required": ["answer"],
-            "additionalProperties": false,
-            "properties": {
-                "answer": {
-                    "type": "string",
-                    "description": "An HTTP status, or for email a reply code of the mail server, from 400 to 599: what it \
-                        says at the login (454, 530, 534, 535, 538) or when it hears the recipient (all others). `timeout`: \
-                        it takes the call and says nothing. `refused`: no connection is made. `accepted`.",
-                    "anyOf": [
-                        {"type": "string", "enum": ["accepted", "timeout", "refused"]},
-                        {"type": "string", "pattern": "^[345][0-9][0-9]$"},
-                    ],
-                },
-                "times": {"type": "integer", "minimum": 1, "maximum": wire::MAX_TIMES, "default": 1},
-                "retry-after": {
-                    "type": "integer", "minimum": 1, "maximum": wire::MAX_RETRY_AFTER_SECONDS,
-                    "description": "The seconds of a Retry-After header; only beside a status, and not for email.",
-                },
-            },
-        },
+        "items": {"anyOf": kinds},
     })
+}
+
+fn answer(word: Value, may_ask_for_time: bool) -> Value {
+    let mut properties = json!({
+        "answer": word,
+        "times": {"type": "integer", "minimum": 1, "maximum": wire::MAX_TIMES, "default": 1},
+    });
+    if may_ask_for_time {
+        properties["retry-after"] = json!({
+            "type": "integer", "minimum": 1, "maximum": wire::MAX_RETRY_AFTER_SECONDS,
+            "description": "The seconds of a Retry-After header.",
+        });
+    }
+    json!({"type": "object", "required": ["answer"], "additionalProperties": false, "properties": properties})
 }
 
 fn simulation() -> Value {
@@ -108,9 +186,13 @@ fn time() -> Value {
         "description": "Whole seconds since 1970, or RFC 3339 with an offset.",
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": 253_402_207_200_i64},
-            {"type": "string", "format": "date-time", "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-"},
+            rfc_3339(),
         ],
     })
+}
+
+fn rfc_3339() -> Value {
+    json!({"type": "string", "format": "date-time", "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-"})
 }
 
 fn notification(channel: &Channel) -> Value {
@@ -143,7 +225,7 @@ fn notification(channel: &Channel) -> Value {
 fn kind(field: &Field) -> Value {
     let email = json!({"type": "string", "format": "email", "maxLength": 254});
     match field.kind {
-        FieldKind::PhoneNumber => json!({"type": "string", "pattern": "^\\+[1-9][0-9]{1,14}$"}),
+        FieldKind::PhoneNumber => json!({"type": "string", "pattern": E164}),
         FieldKind::EmailAddress => email,
         FieldKind::EmailAddresses => {
             json!({"anyOf": [email, {"type": "array", "items": email, "minItems": 1, "maxItems": 50}]})

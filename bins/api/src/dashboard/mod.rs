@@ -64,7 +64,10 @@ pub(crate) fn router(api: &Arc<Api>) -> Router<Arc<Api>> {
     let open = Router::new()
         .route("/login", get(session::show).post(session::login))
         .route("/assets/dashboard.css", get(async || asset("text/css", include_str!("../../assets/dashboard.css"))))
-        .route("/assets/dashboard.js", get(async || asset("text/javascript", include_str!("../../assets/dashboard.js"))))
+        .route(
+            "/assets/dashboard.js",
+            get(async || asset("text/javascript", include_str!("../../assets/dashboard.js"))),
+        )
         .route("/assets/icon.svg", get(async || asset("image/svg+xml", include_str!("../../assets/icon.svg"))));
     pages.merge(open).layer(middleware::from_fn(guarded))
 }

@@ -163,7 +163,8 @@ pub(super) async fn pause(
 ) -> Result<Redirect, Failed> {
     let name = channel.0.clone();
     let reason = Some(form.reason.trim().to_owned()).filter(|reason| !reason.is_empty());
-    let Json(_) = channels::pause(MayOperate::check(&session.caller)?, State(api), channel, Body(Reason { reason })).await?;
+    let Json(_) =
+        channels::pause(MayOperate::check(&session.caller)?, State(api), channel, Body(Reason { reason })).await?;
     Ok(Redirect::to(&format!("/?paused={name}")))
 }
 

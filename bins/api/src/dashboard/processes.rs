@@ -57,8 +57,7 @@ pub(super) async fn list(
         let filter = Filter { before: search.before, ..Default::default() };
         Json(found) = processes::list(read()?, State(api), Parameters(filter)).await?;
     } else if session.caller.sees_addresses() {
-        let filter =
-            notifications::Filter { address: Some(q.clone()), before: search.before, ..Default::default() };
+        let filter = notifications::Filter { address: Some(q.clone()), before: search.before, ..Default::default() };
         Json(to_address) = notifications::list(read()?, State(api), Parameters(filter)).await?;
     }
     let frame = session.frame("Processes", "processes");
@@ -153,9 +152,10 @@ fn notification_steps(one: &NotificationView) -> Vec<Step> {
         };
         step(&call.started_at, "call", tone, format!("{}: call {}: {}", one.channel, call.number, words.join(" · ")))
     });
-    let people = one.interventions.iter().map(|it| {
-        step(&it.at, "person", "", format!("{}: {} by {}", one.channel, it.action, it.actor))
-    });
+    let people = one
+        .interventions
+        .iter()
+        .map(|it| step(&it.at, "person", "", format!("{}: {} by {}", one.channel, it.action, it.actor)));
     let end = one.finished_at.iter().map(|at| {
         let why = one.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         step(at, "end", tone(one.state), format!("{}: {}{why}", one.channel, one.state))

@@ -54,7 +54,8 @@ pub(super) async fn logged_in(State(api): State<Arc<Api>>, mut request: Request,
         Ok(None) if request.method() == Method::GET => to_login(request.uri()),
         Ok(None) => {
             let detail = "log in again, and then do that once more";
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, "no-session", "you are not logged in any more", detail);
+            let problem =
+                Problem::new(StatusCode::UNAUTHORIZED, "no-session", "you are not logged in any more", detail);
             Failed(problem).into_response()
         }
         Err(problem) => Failed(problem).into_response(),

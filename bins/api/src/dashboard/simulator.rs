@@ -107,7 +107,8 @@ async fn body(api: &Api, form: &Ladder) -> Result<String, Problem> {
 fn providers(text: &str) -> Result<Value, Problem> {
     let (mut providers, mut errors) = (Map::new(), Vec::new());
     for (n, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        match line.split_once(':').map(|(channel, answers)| (channel.trim(), answers.split(',').map(answer).collect())) {
+        match line.split_once(':').map(|(channel, answers)| (channel.trim(), answers.split(',').map(answer).collect()))
+        {
             Some((channel, Ok::<Vec<Value>, String>(answers))) => {
                 providers.insert(channel.to_owned(), answers.into());
             }
@@ -129,7 +130,8 @@ fn answer(words: &str) -> Result<Value, String> {
         [_, times, "times"] => times.parse::<u32>().ok(),
         _ => None,
     };
-    let wrong = || format!("{:?} must be an answer and how often, such as 503, timeout twice or 429 3 times", words.join(" "));
+    let wrong =
+        || format!("{:?} must be an answer and how often, such as 503, timeout twice or 429 3 times", words.join(" "));
     Ok(json!({"answer": words.first().ok_or_else(wrong)?, "times": times.ok_or_else(wrong)?}))
 }
 
