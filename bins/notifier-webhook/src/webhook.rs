@@ -48,7 +48,6 @@ impl Webhook {
 
 impl Channel for Webhook {
     const NAME: &'static str = "webhook";
-    /// What one receiver says or doesn't concerns no other.
 
     type Message = Post;
 
