@@ -45,6 +45,8 @@ struct Status {
     programs: Vec<Program>,
     pauses: Vec<Pause>,
     channels: Vec<Channel>,
+    queues: Vec<Queue>,
+    queues_unknown: Option<String>,
     open_failures: i64,
     dead_letters: i64,
     minutes: u32,
@@ -53,7 +55,15 @@ struct Status {
 #[derive(Deserialize)]
 struct Program {
     program: String,
-    connections: i64,
+    copies: i64,
+    versions: BTreeMap<String, i64>,
+}
+
+#[derive(Deserialize)]
+struct Queue {
+    queue: String,
+    messages: Option<i64>,
+    consumers: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -107,26 +117,45 @@ impl Status {
         };
         self.problems.iter().for_each(|problem| text.push_str(&format!("  {}\n", plain(problem))));
         self.what_to_do().iter().for_each(|(command, what)| text.push_str(&format!("    {command:<24} {what}\n")));
-        let mut programs = Table::new(&["PROGRAM", "CONNECTIONS TO THE DATABASE"]);
-        for Program { program, connections } in &self.programs {
-            let shown = if *connections == 0 { "none".to_owned() } else { connections.to_string() };
-            programs.row([program.as_str().into(), shown.into()]);
+        let mut programs = Table::new(&["PROGRAM", "COPIES", "VERSIONS"]);
+        for Program { program, copies, versions } in &self.programs {
+            let versions: Vec<_> = versions.keys().map(String::as_str).collect();
+            programs.row([program.as_str().into(), (*copies).into(), versions.join(", ").into()]);
         }
-        let period = format!("\nwhat waits, and what came to its end in the last {} min\n", self.minutes);
-        text + "\n" + &programs.text(0) + &period + &self.channels(answer).text(0)
+        let period = format!(
+            "\nwhat waits, and what came to its end in the last {} min, how late it was called\n",
+            self.minutes
+        );
+        let unknown = self.queues_unknown.as_ref();
+        let unknown = unknown.map_or_else(String::new, |why| format!("the broker's queues: {}\n", plain(why)));
+        text + "\n" + &programs.text(0) + &period + &self.channels(answer).text(0) + &unknown
     }
 
     fn channels(&self, answer: &Answer) -> Table {
-        let titles = &["CHANNEL", "WAITS", "FIRST DUE", "ENDED", "LATE: HALF", "99 %", "ALL"];
+        let titles = &[
+            "CHANNEL",
+            "IN ITS QUEUE",
+            "WORKERS",
+            "WAITS",
+            "FIRST DUE",
+            "ENDED",
+            "HALF WITHIN",
+            "99 % WITHIN",
+            "ALL WITHIN",
+        ];
         let mut table = Table::new(titles);
         for channel in &self.channels {
             let due = channel.first_due_at.as_deref().map_or_else(String::new, |at| time(at, answer.now));
             let late = channel.lateness_seconds.as_ref();
+            let name = format!("notify.{}", channel.channel);
+            let queue = self.queues.iter().find(|queue| queue.queue == name);
             let within = |value: fn(&Lateness) -> f64| -> Cell {
-                late.map_or_else(|| "".into(), |late| format!("within {}", seconds(value(late))).into())
+                late.map_or_else(|| "".into(), |late| seconds(value(late)).into())
             };
             table.row([
                 channel.channel.as_str().into(),
+                queue.and_then(|queue| queue.messages).map_or_else(|| "?".into(), Cell::from),
+                queue.and_then(|queue| queue.consumers).map_or_else(|| "?".into(), Cell::from),
                 counts(&channel.unfinished).into(),
                 due.into(),
                 counts(&channel.finished).into(),
@@ -145,8 +174,12 @@ impl Status {
         if self.open_failures > 0 {
             help.push(("tocsin failures".to_owned(), "shows why they failed, and how to try them again"));
         }
-        let is_away = self.programs.iter().any(|program| program.connections == 0);
-        if is_away && !self.problems.is_empty() || self.dead_letters > 0 {
+        // A channel for which there is nothing to send may have no workers.
+        let is_needed = |program: &str| match program.strip_prefix("notifier-") {
+            Some(name) => self.channels.iter().any(|channel| channel.channel == name && !channel.unfinished.is_empty()),
+            None => true,
+        };
+        if self.programs.iter().any(|one| one.copies == 0 && is_needed(&one.program)) {
             help.push(("tocsin check".to_owned(), "says of each program what it lacks, where they run"));
         }
         help
