@@ -169,6 +169,11 @@ async fn what_failed_and_what_was_done_about_it() {
     terminal.run(&["stop", "trattoria"]).await;
     screen!(terminal, "retry_many", "retry", "--process-id", "trattoria", "--rate", "5");
     screen!(terminal, "audit", "audit", "--limit", "3");
+    let junk =
+        json!({"properties": {}, "routing_key": "notify.phone", "payload": "junk", "payload_encoding": "string"});
+    arena.vhost.ask("POST", "exchanges", "/amq.default/publish", Some(&junk));
+    arena.counted("SELECT count(*) FROM dead_letter", 1, 20).await;
+    screen!(terminal, "list_dead_letters", "list", "dead-letters");
     screen!(terminal, "audit_of_one", "audit", "--object", "notification 2");
 }
 

@@ -66,6 +66,7 @@ pub(crate) async fn run(command: &Command, client: &Client) -> Result<(), Proble
         Command::Show(show) => processes::show(show, client).await,
         Command::List(processes::Lists::Processes(filter)) => processes::list(filter, client).await,
         Command::List(processes::Lists::Notifications(filter)) => notifications::list(filter, client).await,
+        Command::List(processes::Lists::DeadLetters(letters)) => status::dead_letters(letters, client).await,
         Command::Watch(watch) => watch::run(watch, client).await,
         Command::Explain(one) => notifications::explain(one, client).await,
         Command::Failures(failures) => failures::list(failures, client).await,

@@ -9,6 +9,7 @@ use super::{
     page::{List, next},
     requests::Request,
     screen::{Table, count, lines, plain, print},
+    status,
 };
 use crate::Problem;
 
@@ -18,6 +19,8 @@ pub(crate) enum Lists {
     Processes(Filter),
     /// Notifications, the newest first
     Notifications(notifications::Filter),
+    /// Messages that no worker could use, the newest first
+    DeadLetters(status::Letters),
 }
 
 #[derive(clap::Args)]

@@ -174,6 +174,9 @@ impl Status {
         if self.open_failures > 0 {
             help.push(("tocsin failures".to_owned(), "shows why they failed, and how to try them again"));
         }
+        if self.dead_letters > 0 {
+            help.push(("tocsin list dead-letters".to_owned(), "shows what no worker could use"));
+        }
         // A channel for which there is nothing to send may have no workers.
         let is_needed = |program: &str| match program.strip_prefix("notifier-") {
             Some(name) => self.channels.iter().any(|channel| channel.channel == name && !channel.unfinished.is_empty()),
@@ -223,5 +226,48 @@ pub(crate) async fn audit(audit: &Audit, client: &Client) -> Result<(), Problem>
         ]);
     }
     print(&next(&table, list.next, "nobody has changed such a thing"));
+    Ok(())
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Letters {
+    #[command(flatten)]
+    page: Page,
+    /// Print the API's own objects, one a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Letter {
+    id: i64,
+    received_at: String,
+    queue: String,
+    reason: String,
+    notifications: Vec<i64>,
+    body: String,
+}
+
+pub(crate) async fn dead_letters(letters: &Letters, client: &Client) -> Result<(), Problem> {
+    let answer = client.get(&["dead-letters"], &[letters.page.before(), letters.page.limit()]).await?;
+    if letters.json {
+        print(&lines(&answer.read::<List<Value>>()?.items));
+        return Ok(());
+    }
+    let list: List<Letter> = answer.read()?;
+    let mut table = Table::new(&["ID", "AT", "QUEUE", "WHY", "NOTIFICATIONS", "BODY"]);
+    for one in &list.items {
+        let ids: Vec<_> = one.notifications.iter().map(ToString::to_string).collect();
+        table.row([
+            one.id.into(),
+            exact(&one.received_at).into(),
+            one.queue.as_str().into(),
+            one.reason.as_str().into(),
+            ids.join(" ").into(),
+            one.body.as_str().into(),
+        ]);
+    }
+    print(&next(&table, list.next, "there are none"));
     Ok(())
 }
