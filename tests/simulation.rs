@@ -91,9 +91,9 @@ async fn comes_as_simulated(ladder: Ladder) {
     let simulated = api.ask("POST", "/v1/simulate", Some(&wanted));
     assert_eq!(simulated.status, 200, "{simulated:?}");
     compare(&simulated.json(), &came, if ladder.fast { GRACE + MACHINE } else { MACHINE });
-    let calls: usize = came.iter().map(|one| list(one, "calls").len()).sum();
-    let away = came.iter().filter(|one| one["reason"].as_str().is_some_and(|why| why.contains("could not connect")));
-    assert_eq!(arena.simulator.arrivals().len(), calls - away.count(), "no call that is not in the history");
+    let arrives = |call: &&Value| !call["detail"].as_str().unwrap_or_default().contains("could not connect");
+    let calls = came.iter().flat_map(|one| list(one, "calls")).filter(arrives).count();
+    assert_eq!(arena.simulator.arrivals().len(), calls, "no call that is not in the history");
 }
 
 /// Waits until all is finished.
@@ -229,7 +229,7 @@ async fn all_attempts_fail_and_a_max_age_is_over() {
     let providers = json!({"phone": [{"answer": "503", "times": 100}]});
     let rules = json!([{"address": "*", "status": 503}]);
     let patient = phone(0, json!({"max-attempts": 5}));
-    let ladder = Ladder::new(vec![patient, phone(100, json!({"max-age": 20}))], providers, rules);
+    let ladder = Ladder::new(vec![patient, phone(100, json!({"max-age": 125}))], providers, rules);
     comes_as_simulated(Ladder { fast: true, ..ladder }).await;
 }
 
@@ -250,8 +250,9 @@ async fn a_provider_that_refuses_the_whole_channel() {
 
 #[tokio::test]
 async fn a_receiver_that_refuses_is_asked_less_and_less_often() {
-    let providers = json!({"webhook": [{"answer": "403", "times": 4}]});
-    let rules = json!([{"address": "*", "status": 403, "times": 4}]);
+    // More often, and the time of a signature would be too far from the receiver's own clock.
+    let providers = json!({"webhook": [{"answer": "403", "times": 3}]});
+    let rules = json!([{"address": "*", "status": 403, "times": 3}]);
     let ladder = Ladder::new(vec![json!({"channel": "webhook", "at": 0, "url": "/webhook/a"})], providers, rules);
     comes_as_simulated(Ladder { channels: &["webhook"], fast: true, ..ladder }).await;
 }
