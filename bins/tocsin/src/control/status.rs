@@ -174,6 +174,9 @@ impl Status {
         if self.open_failures > 0 {
             help.push(("tocsin failures".to_owned(), "shows why they failed, and how to try them again"));
         }
+        if self.dead_letters > 0 {
+            help.push(("GET /v1/dead-letters".to_owned(), "of the API has what no worker could use"));
+        }
         // A channel for which there is nothing to send may have no workers.
         let is_needed = |program: &str| match program.strip_prefix("notifier-") {
             Some(name) => self.channels.iter().any(|channel| channel.channel == name && !channel.unfinished.is_empty()),
