@@ -218,6 +218,25 @@ async fn a_page_that_has_no_answer_says_so_and_recovers() {
     browser.says("#found", "active").await;
 }
 
+#[tokio::test]
+async fn while_the_database_is_away_pages_say_so_and_then_go_on() {
+    let arena = Arena::with_own_postgres().await;
+    let api = arena.start_api().await;
+    let browser = Browser::start(&arena.workplace, Theme::Light).await;
+    log_in(&browser, &api, &api.key).await;
+    let postgres = arena.postgres.as_ref().unwrap();
+    postgres.kill().unwrap();
+    browser.says("#connection", "there is no answer").await;
+    browser.open(&format!("{}/processes", api.url)).await;
+    browser.says("h1", "the database is away").await;
+    postgres.run(&arena.workplace).unwrap();
+    wait_for("a page", std::time::Duration::from_secs(30), || async {
+        browser.open(&format!("{}/processes", api.url)).await;
+        (browser.text("h1").await == "Processes").then_some(())
+    })
+    .await;
+}
+
 fn form(api: &Api, path: &str, headers: &[(&str, String)], body: &str) -> Answer {
     let mut all = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
     all.extend(headers.iter().cloned());

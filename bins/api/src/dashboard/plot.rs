@@ -48,7 +48,12 @@ impl Plot {
         let summary = if count == 0 {
             "Nothing was sent in the last hour.".to_owned()
         } else {
-            format!("{count} first calls in the last hour; in the worst minute 99 of 100 within {}.", seconds(worst))
+            let newest = minutes.last().map_or_else(String::new, |minute| {
+                let ago = (this_minute - minute.minute.as_second().div_euclid(60)).max(0);
+                let when = if ago == 0 { "Now".to_owned() } else { format!("{ago} min ago") };
+                format!("{when} half within {}, 99 of 100 within {}; ", seconds(minute.p50), seconds(minute.p99))
+            });
+            format!("{newest}in the worst minute {}. {count} first calls.", seconds(worst))
         };
         let lines = [1.0, 0.5].map(|part| ((1.0 - part) * HEIGHT, seconds(top * part))).to_vec();
         Self { bars: minutes.iter().filter_map(bar).collect(), summary, lines }
@@ -82,7 +87,7 @@ mod tests {
         assert_eq!(plot.bars.iter().map(|bar| bar.x).collect::<Vec<_>>(), [1, 59]);
         assert!((plot.bars[1].p99 - 84.0).abs() < 0.1 && (plot.bars[0].p99 - 1.0).abs() < 0.1);
         assert_eq!(plot.lines[0], (0.0, "5.0 s".to_owned()));
-        assert!(plot.summary.contains("200 first calls") && plot.summary.contains("4.2 s"), "{}", plot.summary);
+        assert!(plot.summary.contains("1 min ago half within 1.0 s, 99 of 100 within 4.2 s; in the worst minute 4.2 s. 200 first"), "{}", plot.summary);
         assert!(Plot::new(&[], "2026-11-22T12:59:30Z").summary.contains("Nothing was sent"));
     }
 }
