@@ -87,7 +87,12 @@ mod tests {
         assert_eq!(plot.bars.iter().map(|bar| bar.x).collect::<Vec<_>>(), [1, 59]);
         assert!((plot.bars[1].p99 - 84.0).abs() < 0.1 && (plot.bars[0].p99 - 1.0).abs() < 0.1);
         assert_eq!(plot.lines[0], (0.0, "5.0 s".to_owned()));
-        assert!(plot.summary.contains("1 min ago half within 1.0 s, 99 of 100 within 4.2 s; in the worst minute 4.2 s. 200 first"), "{}", plot.summary);
+        assert!(
+            plot.summary
+                .contains("1 min ago half within 1.0 s, 99 of 100 within 4.2 s; in the worst minute 4.2 s. 200 first"),
+            "{}",
+            plot.summary
+        );
         assert!(Plot::new(&[], "2026-11-22T12:59:30Z").summary.contains("Nothing was sent"));
     }
 }
