@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Query, State},
     http::StatusCode,
     response::{Redirect, Response},
@@ -64,7 +64,7 @@ pub(super) async fn create(
 ) -> Result<Response, Failed> {
     let may = MayAdminister::check(&session.caller)?;
     let (_, Json(created)) = keys::create(may, State(Arc::clone(&api)), Body(form)).await?;
-    page(axum::Extension(session), api, None, Some(created)).await
+    page(Extension(session), api, None, Some(created)).await
 }
 
 pub(super) async fn revoke(

@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Query, State},
     http::StatusCode,
-    response::{Redirect, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
 
@@ -85,7 +85,6 @@ pub(super) async fn send(
     State(api): State<Arc<Api>>,
     Posted { session, form }: Posted<BodyForm>,
 ) -> Result<Response, Failed> {
-    use axum::response::IntoResponse;
     let MaySend(caller) = MaySend::check(&session.caller)?;
     let request = apply::read(requests::unique(), form.body.clone().into_bytes());
     let sent = requests::take(&api, &caller, vec![request]).await?;
@@ -94,7 +93,7 @@ pub(super) async fn send(
         Ok((_, request)) => Ok(Redirect::to(&format!("/requests/{}", request.id)).into_response()),
         Err(problem) => {
             let draft = Draft { body: form.body, problem: Some(problem) };
-            page(axum::Extension(session), api, Search::default(), draft).await
+            page(Extension(session), api, Search::default(), draft).await
         }
     }
 }
@@ -140,12 +139,11 @@ pub(super) async fn replay(
     Number(id): Number,
     Posted { session, form }: Posted<BodyForm>,
 ) -> Result<Response, Failed> {
-    use axum::response::IntoResponse;
     let caller = MayOperate::check(&session.caller)?;
     match requests::send_again(&api, &caller.0, id, Some(form.body.clone().into_bytes())).await {
         Ok((_, request)) => Ok(Redirect::to(&format!("/requests/{}", request.id)).into_response()),
         Err(problem) if problem.status() == 422 => {
-            request_page(axum::Extension(session), api, id, Some((form.body, problem))).await
+            request_page(Extension(session), api, id, Some((form.body, problem))).await
         }
         Err(problem) => Err(problem.into()),
     }
