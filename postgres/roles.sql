@@ -10,6 +10,7 @@ SET client_min_messages = warning;
 \set notifier_sms ''
 \set notifier_email ''
 \set notifier_pubnub ''
+\set notifier_sns ''
 \set notifier_webhook ''
 \set notifier_console ''
 \set operator ''
@@ -20,6 +21,7 @@ SET client_min_messages = warning;
 \getenv notifier_sms POSTGRES_NOTIFIER_SMS_PASSWORD
 \getenv notifier_email POSTGRES_NOTIFIER_EMAIL_PASSWORD
 \getenv notifier_pubnub POSTGRES_NOTIFIER_PUBNUB_PASSWORD
+\getenv notifier_sns POSTGRES_NOTIFIER_SNS_PASSWORD
 \getenv notifier_webhook POSTGRES_NOTIFIER_WEBHOOK_PASSWORD
 \getenv notifier_console POSTGRES_NOTIFIER_CONSOLE_PASSWORD
 \getenv operator POSTGRES_OPERATOR_PASSWORD
@@ -41,6 +43,7 @@ FROM (VALUES
     ('notifier-sms', 'tocsin_notifier', :'notifier_sms'),
     ('notifier-email', 'tocsin_notifier', :'notifier_email'),
     ('notifier-pubnub', 'tocsin_notifier', :'notifier_pubnub'),
+    ('notifier-sns', 'tocsin_notifier', :'notifier_sns'),
     ('notifier-webhook', 'tocsin_notifier', :'notifier_webhook'),
     ('notifier-console', 'tocsin_notifier', :'notifier_console'),
     ('operator', 'tocsin_operator', :'operator')

@@ -30,6 +30,8 @@ mod requests;
 mod rights;
 mod server_failures;
 mod simulation;
+mod sns;
+mod sns_double;
 mod sqs_proxy;
 mod stop_races;
 mod stopping;

@@ -63,28 +63,30 @@ async fn a_dry_run_says_what_it_would_have_sent_and_calls_nobody() {
     let _bridge = arena.start("bridge").await;
     let _activator = arena.start("activator").await;
     let mut workers = Vec::new();
-    for channel in ["phone", "sms", "email", "pubnub", "webhook", "console"] {
+    for channel in ["phone", "sms", "email", "pubnub", "sns", "webhook", "console"] {
         let name = format!("notifier-{channel}");
         workers.push(arena.start_with(&name, &[], &[("TOCSIN_NOTIFIER__DRY_RUN", "true")]).ready().await);
     }
-    let notifications: [Value; 6] = [
+    let notifications: [Value; 7] = [
         json!({"channel": "phone", "at": 1, "phone-number": "+3851111111"}),
         json!({"channel": "sms", "at": 1, "phone-number": "+3851111111", "message": "hello"}),
         json!({"channel": "email", "at": 1, "email": "me@example.org", "subject": "Order"}),
         json!({"channel": "pubnub", "at": 1, "pubnub-channel": "ch"}),
+        json!({"channel": "sns", "at": 1, "topic-arn": "arn:aws:sns:us-east-1:000000000000:a.fifo", "payload": {}}),
         json!({"channel": "webhook", "at": 1, "url": format!("{}/webhook/a", arena.simulator.url)}),
         json!({"channel": "console", "at": 1, "message": "hello"}),
     ];
     arena.start_process("r", &notifications);
-    arena.notifications_in("cancelled", 6, 20).await;
+    arena.notifications_in("cancelled", 7, 20).await;
     assert!(arena.simulator.arrivals().is_empty());
     let told = arena.database.texts("SELECT a.outcome || ': ' || a.detail FROM attempt a JOIN notification n ON n.id = a.notification_id ORDER BY n.id").await;
     assert_eq!(told[0], "dry_run: a call from +15005550006 that plays http://example.org/twiml");
     assert_eq!(told[1], "dry_run: a text message from +15005550006 of 5 characters");
     assert!(told[2].starts_with("dry_run: a mail of ") && told[2].ends_with("to 1 recipient(s)"), "{told:?}");
     assert!(told[3].starts_with("dry_run: a PubNub message of "), "{told:?}");
-    assert!(told[4].starts_with("dry_run: webhook msg_"), "{told:?}");
-    assert!(told[5].starts_with("dry_run: a line of "), "{told:?}");
+    assert_eq!(told[4], "dry_run: an SNS message of 2 bytes to a FIFO topic");
+    assert!(told[5].starts_with("dry_run: webhook msg_"), "{told:?}");
+    assert!(told[6].starts_with("dry_run: a line of "), "{told:?}");
     let reasons = arena.database.texts("SELECT DISTINCT reason FROM notification").await;
     assert_eq!(reasons, ["dry run: nobody was called"]);
 }

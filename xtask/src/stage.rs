@@ -207,6 +207,7 @@ impl Stage {
             ("TOCSIN_PUBNUB__SERVICE_URL", self.simulator_url.clone()),
             ("TOCSIN_PUBNUB__PUB_KEY", "pub-key-development".to_owned()),
             ("TOCSIN_PUBNUB__SUB_KEY", "sub-key-development".to_owned()),
+            ("TOCSIN_SNS__ENDPOINT_URL", self.servers.ministack.url()),
             ("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned()),
             ("TOCSIN_WEBHOOK__ALLOW_PRIVATE", "true".to_owned()),
             ("TOCSIN_API__LISTEN", format!("127.0.0.1:{}", self.api_port)),

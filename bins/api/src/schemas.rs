@@ -239,7 +239,27 @@ fn kind(field: &Field) -> Value {
         FieldKind::Text(max) => {
             json!({"type": "string", "maxLength": max, "minLength": u8::from(field.required), "pattern": WITHOUT_NUL})
         }
+        FieldKind::Line(max) => {
+            let pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+            json!({"type": "string", "maxLength": max, "minLength": u8::from(field.required), "pattern": pattern})
+        }
         FieldKind::Json => json!({}),
+        FieldKind::TopicArn => {
+            let name = "[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\\.fifo";
+            let pattern = format!("^arn:aws(-[a-z0-9-]*)?:sns:[a-z0-9-]+:[0-9]{{12}}:({name})$");
+            json!({"type": "string", "pattern": pattern})
+        }
+        FieldKind::Payload => json!({"anyOf": [
+            {"type": "string", "minLength": 1, "pattern": WITHOUT_NUL},
+            {"type": ["object", "array", "number", "boolean"]},
+        ]}),
+        FieldKind::Attributes => json!({
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 10,
+            "propertyNames": {"pattern": "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$", "maxLength": 256},
+            "additionalProperties": {"type": "string", "minLength": 1, "pattern": WITHOUT_NUL},
+        }),
     }
 }
 

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) struct Arguments {
     /// The channel
     channel: String,
-    /// Whom to reach: a number, an e-mail address, a PubNub channel, a URL. The channel console has none
+    /// Whom to reach: a number, an e-mail address, a PubNub channel, an SNS topic, a URL. The channel console has none
     address: Option<String>,
     /// Another key of the notification, such as message='a test' or subject=Test; as often as needed
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = control::pair)]

@@ -90,7 +90,14 @@ fn check_address(notification: &NewNotification) {
         FieldKind::PhoneNumber => assert!(PhoneNumber::parse(address).is_ok(), "{address:?}"),
         FieldKind::Url => assert!(address.parse::<Url>().is_ok_and(|url| url.has_host()), "{address:?}"),
         FieldKind::EmailAddress => check_mail(address, notification),
-        FieldKind::PubnubChannel | FieldKind::EmailAddresses | FieldKind::Text(_) | FieldKind::Json => {}
+        FieldKind::TopicArn => assert!(address.split(':').count() == 6, "{address:?}"),
+        FieldKind::PubnubChannel
+        | FieldKind::EmailAddresses
+        | FieldKind::Text(_)
+        | FieldKind::Line(_)
+        | FieldKind::Json
+        | FieldKind::Payload
+        | FieldKind::Attributes => {}
     }
 }
 

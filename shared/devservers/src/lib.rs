@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-pub use ministack::{MiniStack, sqs};
+pub use ministack::{MiniStack, sns, sqs};
 pub use packages::{CHROMEDRIVER, Purpose, Python, Tool, install_missing, is_root, libfaketime};
 pub use postgres::{Postgres, SmallDisk, url_for};
 pub use process::{Process, Workplace, free_port};

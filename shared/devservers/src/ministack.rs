@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{Process, Python, Workplace, free_port, process::wait_until_ready};
 
-/// A private MiniStack, which speaks SQS, on 127.0.0.1 only.
+/// A private MiniStack, which speaks SQS and SNS, on 127.0.0.1 only.
 pub struct MiniStack {
     port: u16,
     process: Process,
@@ -88,6 +88,13 @@ pub fn sqs(endpoint: &str, action: &str, body: &Value) -> Result<Value> {
         .send(body.to_string());
     let text = response.with_context(|| action.to_owned())?.body_mut().read_to_string()?;
     Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? })
+}
+
+/// Asks an emulated SNS, unsigned: <https://docs.aws.amazon.com/sns/latest/api/>. Answers its XML.
+pub fn sns(endpoint: &str, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
+    let all = [("Action", action), ("Version", "2010-03-31")].into_iter().chain(parameters.iter().copied());
+    let response = ureq::post(endpoint).send_form(all);
+    Ok(response.with_context(|| action.to_owned())?.body_mut().read_to_string()?)
 }
 
 /// Queue URLs hold the port, so it stays the same from one start to the next where it can.

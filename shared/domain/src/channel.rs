@@ -41,8 +41,16 @@ pub enum FieldKind {
     Url,
     /// A text of at most so many characters; not empty where it is required.
     Text(usize),
+    /// A text of at most so many characters and none that controls a terminal; not empty where it is required.
+    Line(usize),
     /// Any JSON value.
     Json,
+    /// The ARN of an SNS topic: `arn:aws:sns:eu-west-1:123456789012:orders`.
+    TopicArn,
+    /// A text, or any other JSON value but null, of at most 262,144 bytes as it is published.
+    Payload,
+    /// An object of 1 to 10 texts, with keys as SNS takes them.
+    Attributes,
 }
 
 /// The channels of this installation. A new one is a line here and a program `notifier-<name>` (see ARCHITECTURE.md).
@@ -81,6 +89,20 @@ pub const CHANNELS: &[Channel] = &[
         provider: Provider::Pubnub,
         address: Some(required("pubnub-channel", FieldKind::PubnubChannel, "the PubNub channel to publish to")),
         options: &[optional("payload", FieldKind::Json, "any JSON, published beside the ids")],
+    },
+    Channel {
+        name: "sns",
+        provider: Provider::Sns,
+        address: Some(required(
+            "topic-arn",
+            FieldKind::TopicArn,
+            "the SNS topic to publish to, standard or FIFO, in the region of `AWS_REGION`",
+        )),
+        options: &[
+            required("payload", FieldKind::Payload, "what to publish: a text as it is, any other JSON as JSON"),
+            optional("subject", FieldKind::Line(99), "the subject, which mail subscribers see"),
+            optional("attributes", FieldKind::Attributes, "message attributes: an object of up to 10 texts"),
+        ],
     },
     Channel {
         name: "webhook",

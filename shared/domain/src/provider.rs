@@ -4,6 +4,7 @@ mod gate;
 mod http;
 mod pubnub;
 mod smtp;
+mod sns;
 mod twilio;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub use gate::{Allowance, Gate};
 pub use http::{outcome_of_status, receiver_answer};
 pub use pubnub::{pubnub_accepted, pubnub_answer};
 pub use smtp::{SmtpPhase, smtp_accepted, smtp_answer};
+pub use sns::{sns_accepted, sns_answer};
 pub use twilio::twilio_answer;
 
 /// How soon a provider is tried again that could not be reached.
@@ -79,6 +81,8 @@ pub enum Provider {
     Smtp,
     /// PubNub.
     Pubnub,
+    /// Amazon SNS.
+    Sns,
     /// Whoever is at an address: each has a provider of its own.
     Receiver,
     /// Nobody: it is written down here.
@@ -132,6 +136,9 @@ impl Provider {
             (Self::Pubnub, Reaction::Accept) => pubnub_accepted(),
             (Self::Pubnub, Reaction::Refuse(status, wait)) => pubnub_answer(status, "", wait),
             (Self::Pubnub, Reaction::BeAway) => Answer::unreachable(format!("could not connect to PubNub: {AWAY}")),
+            (Self::Sns, Reaction::Accept) => sns_accepted(),
+            (Self::Sns, Reaction::Refuse(status, wait)) => sns_answer(status, None, wait),
+            (Self::Sns, Reaction::BeAway) => Answer::unreachable(format!("could not connect to SNS: {AWAY}")),
             (Self::Receiver, Reaction::Accept) => receiver_answer(200, None),
             (Self::Receiver, Reaction::Refuse(status, wait)) => receiver_answer(status, wait),
             (Self::Receiver, Reaction::BeAway) => Answer::new(Outcome::Temporary, format!("could not connect: {AWAY}")),

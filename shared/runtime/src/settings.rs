@@ -52,6 +52,7 @@ settings! {
     PUBNUB_PUB_KEY = "pubnub.pub_key", None, "PubNub publish key";
     PUBNUB_SUB_KEY = "pubnub.sub_key", None, "PubNub subscribe key";
     PUBNUB_UUID = "pubnub.uuid", Some("tocsin"), "Who publishes, as PubNub's subscribers see it";
+    SNS_ENDPOINT_URL = "sns.endpoint_url", Some(""), "SNS endpoint other than AWS's own, such as an emulator's";
     WEBHOOK_SECRET = "webhook.secret", None, "Key that signs webhooks: whsec_ and base64 of 24 to 64 bytes (Standard Webhooks)";
     WEBHOOK_ALLOW_PRIVATE = "webhook.allow_private", Some("false"), "true lets webhooks go to private and link-local addresses";
     NOTIFIER_MAX_IN_FLIGHT = "notifier.max_in_flight", Some("64"), "Calls to the provider at once, 1 to 10000";

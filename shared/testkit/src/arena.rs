@@ -147,6 +147,7 @@ impl Arena {
             ("TOCSIN_PUBNUB__SERVICE_URL", &self.simulator.url),
             ("TOCSIN_PUBNUB__PUB_KEY", "pub-key-development"),
             ("TOCSIN_PUBNUB__SUB_KEY", "sub-key-development"),
+            ("TOCSIN_SNS__ENDPOINT_URL", &self.queue.endpoint),
             ("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET),
             ("TOCSIN_WEBHOOK__ALLOW_PRIVATE", "true"),
             ("TOCSIN_API__LISTEN", "127.0.0.1:0"),

@@ -54,7 +54,10 @@ fn fields(one: &NotificationView) -> Vec<EditField> {
             Value::String(text) => text.clone(),
             json => json.to_string(),
         },
-        is_long: matches!(field.kind, FieldKind::Json | FieldKind::Text(500..)),
+        is_long: matches!(
+            field.kind,
+            FieldKind::Json | FieldKind::Payload | FieldKind::Attributes | FieldKind::Text(500..)
+        ),
     });
     field.collect()
 }
@@ -116,7 +119,8 @@ pub(super) async fn edit(
 fn changed(one: &NotificationView, key: &str, text: String) -> Result<Value, Problem> {
     let options = Channel::named(&one.channel).map_or(&[][..], |channel| channel.options);
     let is_json = options.iter().filter(|field| field.key == key).any(|field| match field.kind {
-        FieldKind::Json => true,
+        FieldKind::Json | FieldKind::Attributes => true,
+        FieldKind::Payload => text.starts_with(['{', '[']),
         FieldKind::EmailAddresses => text.starts_with('['),
         _ => false,
     });

@@ -85,8 +85,11 @@ impl FromStr for Rung {
 pub(crate) fn value(channel: Option<&Channel>, key: &str, text: &str) -> Value {
     let is_number = ["max-attempts", "max-age"].contains(&key);
     let of_channel = channel.and_then(|channel| channel.options.iter().find(|field| field.key == key));
-    let is_json = of_channel.is_some_and(|field| {
-        field.kind == FieldKind::Json || (field.kind == FieldKind::EmailAddresses && text.starts_with('['))
+    let is_json = of_channel.is_some_and(|field| match field.kind {
+        FieldKind::Json | FieldKind::Attributes => true,
+        FieldKind::EmailAddresses => text.starts_with('['),
+        FieldKind::Payload => text.starts_with(['{', '[']),
+        _ => false,
     });
     let json = if is_number || is_json { serde_json::from_str(text).ok() } else { None };
     json.unwrap_or_else(|| text.into())

@@ -41,6 +41,8 @@ const TYPES: &[(&str, &str)] = &[
 
 const PHONE: &str = r#""at":1,"phone-number":"+3851111111","#;
 const MAIL: &str = r#""at":1,"email":"me@example.org","#;
+const TOPIC: &str = r#""at":1,"topic-arn":"arn:aws:sns:eu-west-1:123456789012:orders","#;
+const SNS: &str = r#""at":1,"topic-arn":"arn:aws:sns:eu-west-1:123456789012:orders","payload":"p","#;
 
 /// Channel, key, what stands beside it, and the types it takes.
 const KEYS: &[(&str, &str, &str, &[&str])] = &[
@@ -62,5 +64,9 @@ const KEYS: &[(&str, &str, &str, &[&str])] = &[
     ("email", "cc", MAIL, &["a string", "an array"]),
     ("email", "bcc", MAIL, &["a string", "an array"]),
     ("pubnub", "pubnub-channel", r#""at":1,"#, &["a string"]),
+    ("sns", "topic-arn", r#""at":1,"payload":"p","#, &["a string"]),
+    ("sns", "payload", TOPIC, &["a boolean", "a number", "a string", "an array", "an object"]),
+    ("sns", "subject", SNS, &["a string"]),
+    ("sns", "attributes", SNS, &["an object"]),
     ("webhook", "url", r#""at":1,"#, &["a string"]),
 ];
