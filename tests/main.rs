@@ -27,6 +27,7 @@ mod operation;
 mod operators;
 mod outages;
 mod requests;
+mod retention;
 mod rights;
 mod server_failures;
 mod simulation;
