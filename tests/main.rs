@@ -21,6 +21,7 @@ mod dashboard;
 mod dashboard_pages;
 mod delivery;
 mod demo;
+mod deploy;
 mod documentation;
 mod notifier_crashes;
 mod operation;
