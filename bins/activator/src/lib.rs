@@ -1,11 +1,12 @@
 //! The activator: takes what is due from Postgres and publishes it to RabbitMQ, routed by channel.
 //!
 //! It also brings back what got lost on the way: messages that were never confirmed or never taken, and claims whose
-//! worker died. Any number of activators may run at once.
+//! worker died. And it drops what is over and old. Any number of activators may run at once.
 
 mod confirmed;
 mod dead_letters;
 mod dispatcher;
+mod retention;
 mod session;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use broker::Broker;
 use runtime::{
     Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString,
     connection_name,
-    settings::{ACTIVATOR_BUNDLE, BROKER_URL, DATABASE_URL},
+    settings::{ACTIVATOR_BUNDLE, BROKER_URL, DATABASE_URL, RETENTION_DAYS},
 };
 use store::Store;
 use tokio::sync::Notify;
@@ -23,7 +24,7 @@ use tokio::sync::Notify;
 pub const PROGRAM: Program<Config> = Program {
     name: "activator",
     about: "Publishes notifications that are due to RabbitMQ, and rescues what got lost on the way",
-    settings: &[&[BROKER_URL, ACTIVATOR_BUNDLE]],
+    settings: &[&[BROKER_URL, ACTIVATOR_BUNDLE, RETENTION_DAYS]],
     has_once: true,
     read: Config::read,
 };
@@ -33,6 +34,7 @@ pub struct Config {
     database_url: SecretString,
     broker_url: SecretString,
     bundle: usize,
+    retention_days: u16,
 }
 
 impl Config {
@@ -40,7 +42,13 @@ impl Config {
         let database_url = reader.secret(&DATABASE_URL);
         let broker_url = reader.secret(&BROKER_URL);
         let bundle = reader.number(&ACTIVATOR_BUNDLE, 1..=wire::MAX_ITEMS);
-        Some(Self { database_url: database_url?, broker_url: broker_url?, bundle: bundle? })
+        let retention_days = reader.number(&RETENTION_DAYS, 1..=36_500);
+        Some(Self {
+            database_url: database_url?,
+            broker_url: broker_url?,
+            bundle: bundle?,
+            retention_days: retention_days?,
+        })
     }
 }
 
@@ -52,6 +60,8 @@ pub(crate) struct Activator {
     pub(crate) broker_health: Component,
     pub(crate) dead_letters: Component,
     pub(crate) bundle: usize,
+    /// For how long what is over is kept.
+    pub(crate) retention_days: u16,
     /// Something may be due earlier than was thought.
     pub(crate) hint: Notify,
     pub(crate) lifecycle: Lifecycle,
@@ -73,6 +83,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         broker_health: lifecycle.health.component("broker"),
         dead_letters: lifecycle.health.component("dead letters"),
         bundle: config.bundle,
+        retention_days: config.retention_days,
         hint: Notify::new(),
         lifecycle: lifecycle.clone(),
     });
@@ -83,6 +94,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         store.check().await.map_err(|e| unavailable(&e))?;
         session::run_once(&activator).await.map_err(|e| unavailable(&e))?;
         dead_letters::drain(&activator).await.map_err(|e| unavailable(&e))?;
+        retention::drop_old(&activator).await;
     } else {
         let watched = store.clone();
         let watch = runtime::watch(activator.database.clone(), lifecycle.clone(), move || {
@@ -91,6 +103,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         });
         lifecycle.spawn("watch", watch);
         lifecycle.spawn("hints", listen_for_hints(Arc::clone(&activator)));
+        lifecycle.spawn("retention", retention::keep_dropping(Arc::clone(&activator)));
         let dead_letters = lifecycle.spawn("dead letters", dead_letters::keep_draining(Arc::clone(&activator)));
         session::run_until_stopped(&activator).await;
         dead_letters.await.map_err(|error| Failure::Bug(error.to_string()))?;

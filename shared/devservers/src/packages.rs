@@ -11,6 +11,9 @@ use crate::{rabbitmq, workspace};
 /// What drives a browser, as Debian has it.
 pub const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
 
+/// What checks alert rules, as Debian has it.
+pub const PROMTOOL: &str = "/usr/bin/promtool";
+
 const NO_SERVICE_STARTS: &str = "/usr/sbin/policy-rc.d";
 
 /// What somebody is about to do.
@@ -18,7 +21,7 @@ const NO_SERVICE_STARTS: &str = "/usr/sbin/policy-rc.d";
 pub enum Purpose {
     /// Run Tocsin.
     Run,
-    /// Run its tests, which look at the dashboard in a browser.
+    /// Run its tests, which look at the dashboard in a browser, and at the alert rules as Prometheus does.
     Test,
 }
 
@@ -39,6 +42,9 @@ pub fn install_missing(purpose: Purpose, say: impl Fn(&str)) -> Result<()> {
     }
     if purpose == Purpose::Test && !Path::new(CHROMEDRIVER).exists() {
         missing.extend(["chromium", "chromium-driver"]);
+    }
+    if purpose == Purpose::Test && !Path::new(PROMTOOL).exists() {
+        missing.push("prometheus");
     }
     if missing.is_empty() {
         return Ok(());

@@ -59,6 +59,7 @@ settings! {
     NOTIFIER_CALL_TIMEOUT_SECONDS = "notifier.call_timeout_seconds", Some("10"), "When a call is given up, 1 to 300 s";
     NOTIFIER_DRY_RUN = "notifier.dry_run", Some("false"), "true: record what would have been sent, and call nobody";
     ACTIVATOR_BUNDLE = "activator.bundle", Some("16"), "Notifications in one message under load, 1 to 1000; not more than a worker's notifier.max_in_flight";
+    RETENTION_DAYS = "retention.days", Some("90"), "For how long what is over is kept, with its addresses, texts and attempts, 1 to 36500 days; requests for 15 at least";
     API_URL = "url", Some("http://127.0.0.1:9470"), "Where the HTTP API is, for the command line";
     API_KEY = "key", None, "A key of the HTTP API, for the command line; `tocsin key create` makes one";
     API_LISTEN = "api.listen", Some("127.0.0.1:9470"), "Where the HTTP API is served; behind a proxy that speaks TLS, where others can reach it";

@@ -21,6 +21,7 @@ mod repair;
 mod report;
 mod request;
 mod request_list;
+mod retention;
 mod session;
 mod status;
 mod waves;
@@ -42,5 +43,6 @@ pub use repair::{BulkRetry, Edit, FailureFilter, FailureGroup, MAX_FAILURES, Rep
 pub use report::{NotificationFilter, NotificationReport, ProcessRecord};
 pub use request::{ReceivedRequest, RejectedRequest, RequestOutcome, RequestResult};
 pub use request_list::{RecordedRequest, RequestFilter};
+pub use retention::DROPPED_AT_ONCE;
 pub use status::{Connected, DeadLetterRecord, Lateness, StatusReport, Work};
 pub use waves::cut_waves;

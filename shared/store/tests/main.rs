@@ -4,6 +4,7 @@
 mod claims;
 mod pauses;
 mod requests;
+mod retention;
 mod rights;
 mod statistics;
 mod transitions;

@@ -42,6 +42,11 @@ async fn the_activator_may_do_its_work() {
     activator.claims_expire(&[ID]).await.unwrap();
     let (queue, reason) = ("notify.phone".to_owned(), "rejected".to_owned());
     activator.dead_letter_add(&DeadLetter { queue, reason, ids: vec![ID], body: Vec::new() }).await.unwrap();
+    activator.notifications_drop(90).await.unwrap();
+    activator.requests_drop(0, 90).await.unwrap();
+    activator.dead_letters_drop(90).await.unwrap();
+    activator.idempotency_keys_drop().await.unwrap();
+    activator.sessions_drop().await.unwrap();
     activator.listen_for_due_hints().await.unwrap();
 }
 
