@@ -14,6 +14,8 @@ mod phone_number;
 pub mod provider;
 mod request;
 mod retry;
+/// When a schedule starts processes.
+pub mod schedule;
 /// What would come of a request.
 pub mod simulate;
 mod state;
