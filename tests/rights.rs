@@ -37,11 +37,23 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "dead_letter SELECT (id, received_at)",
             "idempotency_key DELETE",
             "idempotency_key SELECT (key, source, used_at)",
+            "lease INSERT",
+            "lease SELECT",
+            "lease UPDATE (expires_at, fence, holder, since)",
             "notification DELETE",
+            "notification INSERT",
             "notification SELECT",
-            "notification UPDATE (attempts, confirmed_at, due_at, finished_at, reason, returns, state, wake_at)",
+            "notification UPDATE (attempts, confirmed_at, due_at, finished_at, reason, returns, state, stop_requested, wake_at)",
+            "notification_content INSERT",
+            "notification_id_seq USAGE",
+            "process INSERT",
+            "process SELECT",
+            "process UPDATE (run)",
             "request DELETE",
-            "request SELECT (id, process_id, received_at)",
+            "request INSERT",
+            "request SELECT (id, message_id, process_id, received_at, source)",
+            "schedule SELECT",
+            "schedule UPDATE (last_at, last_process, next_at)",
             "session DELETE",
             "session SELECT (expires_at)",
         ],
@@ -64,6 +76,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "idempotency_key INSERT",
             "idempotency_key SELECT",
             "idempotency_key UPDATE (message_id, used_at)",
+            "lease SELECT",
             "notification INSERT",
             "notification SELECT",
             "notification UPDATE (attempts, confirmed_at, due_at, expires_at, finished_at, given_up, reason, retried_at, \
@@ -80,6 +93,10 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "property UPDATE (updated_at, value)",
             "request INSERT",
             "request SELECT",
+            "schedule INSERT",
+            "schedule SELECT",
+            "schedule UPDATE (deleted_at, ends_at, external_id, lines, missed_window_seconds, name, next_at, on_missed, \
+             overlap, owner, paused_at, request, starts_at, updated_at, version)",
             "session DELETE",
             "session INSERT",
             "session SELECT",
@@ -222,6 +239,8 @@ async fn what_a_taken_over_program_would_try_is_refused() {
             "UPDATE request SET outcome = 'accepted'",
             "UPDATE api_key SET role = 'admin'",
             "DELETE FROM api_key",
+            "DELETE FROM schedule",
+            "DELETE FROM lease",
             "UPDATE attempt SET outcome = 'delivered'",
             "UPDATE notification SET max_attempts = 100",
             "DROP TABLE attempt",
@@ -249,7 +268,16 @@ async fn what_a_taken_over_program_would_try_is_refused() {
         if group != "api" {
             attempts.extend(["SELECT body FROM request", "SELECT body FROM dead_letter", "SELECT hash FROM api_key"]);
         }
-        if group != "bridge" && group != "api" {
+        if group != "activator" {
+            attempts.push("UPDATE lease SET fence = 0");
+        }
+        if group != "activator" && group != "api" {
+            attempts.extend(["SELECT request FROM schedule", "UPDATE schedule SET next_at = now()"]);
+        }
+        if group != "api" {
+            attempts.push("UPDATE schedule SET request = '{}'");
+        }
+        if group != "bridge" && group != "api" && group != "activator" {
             attempts.push("INSERT INTO process (name) VALUES ('mine')");
             attempts.push(
                 "INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,

@@ -1,12 +1,14 @@
 //! The activator: takes what is due from Postgres and publishes it to RabbitMQ, routed by channel.
 //!
-//! It also brings back what got lost on the way: messages that were never confirmed or never taken, and claims whose
-//! worker died. And it drops what is over and old. Any number of activators may run at once.
+//! It also starts processes as schedules say, which one activator at a time does. It brings back what got lost on the way:
+//! messages that were never confirmed or never taken, and claims whose worker died. And it drops what is over and old. Any
+//! number of activators may run at once.
 
 mod confirmed;
 mod dead_letters;
 mod dispatcher;
 mod retention;
+mod scheduler;
 mod session;
 
 use std::sync::Arc;
@@ -17,8 +19,10 @@ use runtime::{
     connection_name,
     settings::{ACTIVATOR_BUNDLE, BROKER_URL, DATABASE_URL, RETENTION_DAYS},
 };
-use store::Store;
+use store::{DueHint, Store};
 use tokio::sync::Notify;
+
+use crate::scheduler::Scheduler;
 
 /// The program.
 pub const PROGRAM: Program<Config> = Program {
@@ -64,14 +68,16 @@ pub(crate) struct Activator {
     pub(crate) retention_days: u16,
     /// Something may be due earlier than was thought.
     pub(crate) hint: Notify,
+    /// A schedule's next occurrence may be earlier than was thought.
+    pub(crate) schedule_hint: Notify,
     pub(crate) lifecycle: Lifecycle,
 }
 
 /// Runs until it is told to stop, or, once, until nothing is due.
 pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::Unavailable(error.to_string());
-    let store = Store::new(config.database_url.expose_secret(), &connection_name(PROGRAM.name), 6)
-        .map_err(|e| unavailable(&e))?;
+    let name = connection_name(PROGRAM.name);
+    let store = Store::new(config.database_url.expose_secret(), &name, 8).map_err(|e| unavailable(&e))?;
     let broker = Broker::new(config.broker_url.expose_secret(), PROGRAM.name).map_err(|e| unavailable(&e))?;
     if let Some(format) = run.check {
         return check(&store, &broker, Checks::new(format)).await;
@@ -85,6 +91,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         bundle: config.bundle,
         retention_days: config.retention_days,
         hint: Notify::new(),
+        schedule_hint: Notify::new(),
         lifecycle: lifecycle.clone(),
     });
     if run.migrate {
@@ -92,6 +99,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
     }
     if run.once {
         store.check().await.map_err(|e| unavailable(&e))?;
+        Scheduler::new(Arc::clone(&activator), name).run_once().await.map_err(|e| unavailable(&e))?;
         session::run_once(&activator).await.map_err(|e| unavailable(&e))?;
         dead_letters::drain(&activator).await.map_err(|e| unavailable(&e))?;
         retention::drop_old(&activator).await;
@@ -105,7 +113,9 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         lifecycle.spawn("hints", listen_for_hints(Arc::clone(&activator)));
         lifecycle.spawn("retention", retention::keep_dropping(Arc::clone(&activator)));
         let dead_letters = lifecycle.spawn("dead letters", dead_letters::keep_draining(Arc::clone(&activator)));
+        let scheduler = lifecycle.spawn("schedules", Scheduler::new(Arc::clone(&activator), name).run());
         session::run_until_stopped(&activator).await;
+        scheduler.await.map_err(|error| Failure::Bug(error.to_string()))?;
         dead_letters.await.map_err(|error| Failure::Bug(error.to_string()))?;
     }
     store.close().await;
@@ -126,8 +136,10 @@ async fn listen_for_hints(activator: Arc<Activator>) {
         let listening = async {
             let mut hints = activator.store.listen_for_due_hints().await?;
             loop {
-                hints.next().await?;
-                activator.hint.notify_one();
+                match hints.next().await? {
+                    DueHint::Notification => activator.hint.notify_one(),
+                    DueHint::Schedule => activator.schedule_hint.notify_one(),
+                }
             }
         };
         let ended: store::Result<()> = listening.await;

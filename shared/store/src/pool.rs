@@ -14,7 +14,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use crate::{DatabaseClock, Disposition, Error, Result};
+use crate::{DatabaseClock, Disposition, Error, Result, schedule::SCHEDULE_HINT};
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("../../migrations");
@@ -180,7 +180,11 @@ impl Store {
 
     /// Tells every activator that something is due soon.
     pub async fn hint_due(&self) -> Result<()> {
-        self.execute(|| sqlx::query("SELECT pg_notify($1, '')").bind(DUE_HINT)).await
+        self.hint("").await
+    }
+
+    pub(crate) async fn hint(&self, payload: &str) -> Result<()> {
+        self.execute(|| sqlx::query("SELECT pg_notify($1, $2)").bind(DUE_HINT).bind(payload)).await
     }
 
     /// Closes the connections in good order.
@@ -237,10 +241,19 @@ impl DerefMut for Lent {
 /// Hints that something is due soon.
 pub struct DueHints(PgListener);
 
+/// What may be due sooner than was thought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DueHint {
+    /// A notification.
+    Notification,
+    /// A schedule's next occurrence.
+    Schedule,
+}
+
 impl DueHints {
     /// Waits for the next one.
-    pub async fn next(&mut self) -> Result<()> {
-        self.0.recv().await?;
-        Ok(())
+    pub async fn next(&mut self) -> Result<DueHint> {
+        let hint = self.0.recv().await?;
+        Ok(if hint.payload() == SCHEDULE_HINT { DueHint::Schedule } else { DueHint::Notification })
     }
 }

@@ -79,12 +79,13 @@ pub struct RequestResult {
 
 const APPLY: &str = "
 WITH input AS MATERIALIZED (
-    SELECT * FROM unnest($3::int[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::bytea[])
-        AS x(n, message_id, process_name, action, reasons, body)
+    SELECT * FROM unnest($3::int[], $1::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::bytea[])
+        AS x(n, source, message_id, process_name, action, reasons, body)
 ), judged AS MATERIALIZED (
     SELECT i.*, p.id AS process_id,
         CASE
-            WHEN i.reasons IS NOT NULL THEN 'rejected'
+            WHEN i.reasons IS NOT NULL AND i.action IS NULL THEN 'rejected'
+            WHEN i.reasons IS NOT NULL THEN 'ignored'
             WHEN i.action = 'start' AND u.is_scheduled THEN 'ignored'
             WHEN i.action = 'stop' AND NOT u.is_unfinished THEN 'ignored'
             ELSE 'accepted'
@@ -99,9 +100,9 @@ WITH input AS MATERIALIZED (
     ) u
 ), recorded AS (
     INSERT INTO request (source, message_id, received_at, process_id, process_name, action, outcome, reasons, run, body)
-    SELECT $1, j.message_id, tocsin_now(), j.process_id, j.process_name, j.action, j.outcome,
+    SELECT j.source, j.message_id, tocsin_now(), j.process_id, j.process_name, j.action, j.outcome,
         CASE
-            WHEN j.outcome = 'rejected' THEN j.reasons
+            WHEN j.reasons IS NOT NULL THEN j.reasons
             WHEN j.outcome = 'ignored' AND j.action = 'start' THEN
                 '[{\"field\": \"process-id\", \"message\": \"is active already\"}]'::jsonb
             WHEN j.outcome = 'ignored' THEN
@@ -112,11 +113,11 @@ WITH input AS MATERIALIZED (
     FROM judged j LEFT JOIN process p ON p.id = j.process_id
     ORDER BY j.n
     ON CONFLICT (source, message_id) DO NOTHING
-    RETURNING id, message_id
+    RETURNING id, source, message_id
 ), fresh AS MATERIALIZED (
-    SELECT DISTINCT ON (j.message_id) j.n, j.process_id, j.action, j.outcome, r.id AS request_id
-    FROM recorded r JOIN judged j USING (message_id)
-    ORDER BY j.message_id, j.n
+    SELECT DISTINCT ON (j.source, j.message_id) j.n, j.process_id, j.action, j.outcome, r.id AS request_id
+    FROM recorded r JOIN judged j USING (source, message_id)
+    ORDER BY j.source, j.message_id, j.n
 ), started AS (
     UPDATE process p SET run = p.run + 1
     FROM fresh f WHERE p.id = f.process_id AND f.outcome = 'accepted' AND f.action = 'start'
@@ -163,12 +164,13 @@ LEFT JOIN (SELECT process_id, count(*) AS stopped FROM stopped GROUP BY process_
     ON t.process_id = f.process_id AND f.action = 'stop'";
 
 /// A batch as Postgres takes it, column by column.
-struct Batch<'a> {
-    source: &'a str,
+pub(crate) struct Batch<'a> {
     organisation: &'a Organisation,
-    requests: &'a [ReceivedRequest],
+    sources: Vec<&'a str>,
+    requests: Vec<&'a ReceivedRequest>,
     processes: Vec<Option<&'a str>>,
     actions: Vec<Option<&'a str>>,
+    /// Why a request is rejected, if it has no action; why it is ignored, if it has one.
     reasons: Vec<Option<serde_json::Value>>,
     /// The processes that a valid request names, in the order in which everybody locks them.
     named: Vec<&'a str>,
@@ -202,10 +204,15 @@ impl NotificationColumns {
 }
 
 impl<'a> Batch<'a> {
-    fn new(source: &'a str, organisation: &'a Organisation, requests: &'a [ReceivedRequest]) -> Self {
+    /// Of requests, each with its source.
+    pub(crate) fn new(
+        organisation: &'a Organisation,
+        requests: impl Iterator<Item = (&'a str, &'a ReceivedRequest)>,
+    ) -> Self {
+        let (sources, requests) = requests.unzip();
         let mut batch = Self {
-            source,
             organisation,
+            sources,
             requests,
             processes: Vec::new(),
             actions: Vec::new(),
@@ -214,7 +221,7 @@ impl<'a> Batch<'a> {
             starting: Vec::new(),
             notifications: NotificationColumns::default(),
         };
-        for (n, request) in (0i32..).zip(requests) {
+        for (n, request) in (0i32..).zip(batch.requests.clone()) {
             let (process, action, reasons) = match &request.parsed {
                 Ok(Request { process, action }) => {
                     batch.named.push(process.as_str());
@@ -237,10 +244,17 @@ impl<'a> Batch<'a> {
         batch
     }
 
-    /// Three statements in a transaction, since each sees only what had been committed when it began: the lock comes
-    /// first, then a look at what the last holder of the lock left behind.
-    async fn apply(&self, connection: &mut PgConnection) -> Result<Vec<PgRow>> {
-        let mut transaction = connection.begin().await?;
+    /// Has the request at a place ignored, whatever it asks.
+    pub(crate) fn ignore(&mut self, n: usize, field: &str, message: &str) {
+        if let (Some(process), Some(_)) = (self.processes[n], self.actions[n]) {
+            self.reasons[n] = Some(json!([{"field": field, "message": message}]));
+            self.starting.retain(|starting| *starting != process);
+        }
+    }
+
+    /// Three statements in the caller's transaction, since each sees only what had been committed when it began: the lock
+    /// comes first, then a look at what the last holder of the lock left behind.
+    pub(crate) async fn apply(&self, transaction: &mut PgConnection) -> Result<Vec<PgRow>> {
         if !self.starting.is_empty() {
             sqlx::query(
                 "INSERT INTO process (organisation, name) SELECT $1, name FROM unnest($2::text[]) AS x(name)
@@ -265,17 +279,15 @@ impl<'a> Batch<'a> {
         )
         .execute(&mut *transaction)
         .await?;
-        let rows = self.statement().fetch_all(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(rows)
+        Ok(self.statement().fetch_all(&mut *transaction).await?)
     }
 
     fn statement(&self) -> Statement<'_> {
         let notifications = &self.notifications;
         sqlx::query(APPLY)
-            .bind(self.source)
+            .bind(&self.sources)
             .bind(self.organisation.as_str())
-            .bind((0i32..).zip(self.requests).map(|(n, _)| n).collect::<Vec<_>>())
+            .bind((0i32..).zip(&self.requests).map(|(n, _)| n).collect::<Vec<_>>())
             .bind(self.requests.iter().map(|r| r.message_id.as_str()).collect::<Vec<_>>())
             .bind(&self.processes)
             .bind(&self.actions)
@@ -303,31 +315,37 @@ impl Store {
         organisation: &Organisation,
         requests: &[ReceivedRequest],
     ) -> Result<Vec<RequestResult>> {
-        let batch = Batch::new(source, organisation, requests);
+        let batch = Batch::new(organisation, requests.iter().map(|request| (source, request)));
         let batch = &batch;
         let rows = self
             .run(|mut lent| async move {
-                let rows = batch.apply(&mut lent).await?;
+                let mut transaction = lent.begin().await?;
+                let rows = batch.apply(&mut transaction).await?;
+                transaction.commit().await?;
                 Ok((lent, rows))
             })
             .await?;
-        let duplicate =
-            RequestResult { outcome: RequestOutcome::Duplicate, run: None, notifications: 0, due_soon: false };
-        let mut results = vec![duplicate; requests.len()];
-        for row in rows {
-            let outcome = match row.try_get("outcome")? {
-                "accepted" => RequestOutcome::Accepted,
-                "ignored" => RequestOutcome::Ignored,
-                _ => RequestOutcome::Rejected,
-            };
-            let n = usize::try_from(row.try_get::<i32, _>("n")?).unwrap_or_default();
-            results[n] = RequestResult {
-                outcome,
-                run: row.try_get("run")?,
-                notifications: row.try_get("notifications")?,
-                due_soon: row.try_get("due_soon")?,
-            };
-        }
-        Ok(results)
+        results(&rows, requests.len())
     }
+}
+
+/// What came of each of so many requests of a batch.
+pub(crate) fn results(rows: &[PgRow], count: usize) -> Result<Vec<RequestResult>> {
+    let duplicate = RequestResult { outcome: RequestOutcome::Duplicate, run: None, notifications: 0, due_soon: false };
+    let mut results = vec![duplicate; count];
+    for row in rows {
+        let outcome = match row.try_get("outcome")? {
+            "accepted" => RequestOutcome::Accepted,
+            "ignored" => RequestOutcome::Ignored,
+            _ => RequestOutcome::Rejected,
+        };
+        let n = usize::try_from(row.try_get::<i32, _>("n")?).unwrap_or_default();
+        results[n] = RequestResult {
+            outcome,
+            run: row.try_get("run")?,
+            notifications: row.try_get("notifications")?,
+            due_soon: row.try_get("due_soon")?,
+        };
+    }
+    Ok(results)
 }

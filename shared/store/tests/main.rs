@@ -6,6 +6,7 @@ mod pauses;
 mod requests;
 mod retention;
 mod rights;
+mod schedules;
 mod statistics;
 mod transitions;
 

@@ -3,13 +3,19 @@
 
 use std::time::Duration;
 
-use domain::{NotificationId, Organisation, Outcome, State};
+use domain::{NotificationId, Organisation, Outcome, State, schedule::Overlap};
 use store::{
-    ClaimRequest, DeadLetter, Edit, FailureFilter, NotificationFilter, Page, Publication, RequestFilter, Store,
+    ClaimRequest, DeadLetter, Edit, FailureFilter, NotificationFilter, Page, Publication, RequestFilter, SCHEDULER,
+    ScheduleChange, ScheduleFilter, Store,
 };
 use testkit::Database;
 
-use crate::{claim_request, requests::request, result};
+use crate::{
+    claim_request,
+    requests::request,
+    result,
+    schedules::{make, occurrence},
+};
 
 const ID: NotificationId = NotificationId(1);
 
@@ -48,6 +54,23 @@ async fn the_activator_may_do_its_work() {
     activator.idempotency_keys_drop().await.unwrap();
     activator.sessions_drop().await.unwrap();
     activator.listen_for_due_hints().await.unwrap();
+
+    let life = Duration::from_secs(10);
+    let lease = activator.lease_take(SCHEDULER, "activator", life).await.unwrap().unwrap();
+    assert!(activator.lease_renew(&lease, life).await.unwrap());
+    let api = store(&database, "api");
+    for overlap in [Overlap::Allow, Overlap::Skip, Overlap::Stop] {
+        make(&api, overlap.as_str(), overlap).await;
+    }
+    for _ in 0..2 {
+        database.execute("UPDATE schedule SET next_at = now()").await;
+        let due = activator.schedules_due(&[], 10).await.unwrap();
+        let occurrences: Vec<_> = due.due.iter().map(|schedule| occurrence(schedule, due.now)).collect();
+        let results =
+            activator.occurrences_apply(&lease, &Organisation::default(), &occurrences).await.unwrap().unwrap();
+        assert!(occurrences.len() == 3 && results.iter().all(Option::is_some), "{results:?}");
+    }
+    activator.lease_give_up(&lease).await.unwrap();
 }
 
 #[tokio::test]
@@ -127,4 +150,17 @@ async fn the_api_may_do_its_work() {
     api.dead_letters(page).await.unwrap();
     api.audit_list(None, page).await.unwrap();
     api.happenings().await.unwrap();
+    api.leases().await.unwrap();
+    let made = make(&api, "daily", Overlap::Skip).await;
+    let edited = api.schedule_edit(&made, &made.said, made.starts_at, made.next_at, "maria").await.unwrap();
+    let ScheduleChange::Done(edited) = edited else { panic!("{edited:?}") };
+    let paused = api.schedule_pause(&edited, "maria").await.unwrap();
+    let ScheduleChange::Done(paused) = paused else { panic!("{paused:?}") };
+    assert!(matches!(api.schedule_resume(&paused, None, "maria").await.unwrap(), ScheduleChange::Done(_)));
+    assert!(api.schedule_ordered(made.id, "maria", "schedule.trigger", &serde_json::json!({})).await.unwrap());
+    assert_eq!(api.schedules(ScheduleFilter::default(), page).await.unwrap().len(), 1);
+    assert!(api.schedule(made.id).await.unwrap().is_some());
+    api.schedule_counts().await.unwrap();
+    api.hint_schedule().await.unwrap();
+    assert!(matches!(api.schedule_delete(made.id, "maria").await.unwrap(), ScheduleChange::Done(_)));
 }

@@ -354,7 +354,7 @@ impl Reader {
     }
 
     /// A string: `None` if it is something else, `Some(None)` if it is not there.
-    fn string(&mut self, members: &mut Members, path: &str, key: &str) -> Option<Option<String>> {
+    pub(crate) fn string(&mut self, members: &mut Members, path: &str, key: &str) -> Option<Option<String>> {
         match self.take(members, path, key) {
             None => Some(None),
             Some(Json::String(text)) => Some(Some(text)),
