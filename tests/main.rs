@@ -30,6 +30,8 @@ mod outages;
 mod requests;
 mod retention;
 mod rights;
+mod schedules;
+mod schedules_api;
 mod server_failures;
 mod simulation;
 mod sns;

@@ -13,11 +13,14 @@ mod events;
 mod failures;
 mod input;
 mod keys;
+mod leases;
 mod notifications;
 mod problem;
 mod processes;
 mod queues;
 mod requests;
+mod schedule_orders;
+mod schedules;
 mod schemas;
 mod simulate;
 mod status;
@@ -180,6 +183,13 @@ pub(crate) fn routes() -> (Router<Arc<Api>>, utoipa::openapi::OpenApi) {
         .routes(routes!(channels::list))
         .routes(routes!(channels::pause, channels::resume))
         .routes(routes!(channels::caller_ids, channels::set_caller_ids))
+        .routes(routes!(schedules::list, schedules::create))
+        .routes(routes!(schedules::show, schedules::edit, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedule_orders::trigger))
+        .routes(routes!(schedule_orders::backfill))
+        .routes(routes!(leases::list))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(status::status))

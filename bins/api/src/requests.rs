@@ -306,7 +306,7 @@ pub(crate) fn accepted_or_ignored(sent: Sent) -> Result<(StatusCode, RequestView
     Ok((status, RequestView::new(record, with_body)))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let key =
         value.to_str().ok().filter(|key| (1..=200).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()));

@@ -10,12 +10,21 @@ const E164: &str = "^\\+[1-9][0-9]{1,14}$";
 pub(crate) fn of_requests() -> Map<String, Value> {
     let mut schemas = Map::new();
     let mut add = |name: &str, schema: Value| schemas.insert(name.to_owned(), schema);
-    let mut kinds = Vec::new();
+    let (mut kinds, mut templates) = (Vec::new(), Vec::new());
     for channel in CHANNELS {
         let name = format!("Notification-{}", channel.name);
         kinds.push(reference(&name));
         add(&name, notification(channel));
+        let name = format!("NotificationTemplate-{}", channel.name);
+        templates.push(reference(&name));
+        add(&name, notification_template(channel));
     }
+    add(
+        "NotificationTemplate",
+        json!({"description": "One notification of what a schedule starts.", "oneOf": templates}),
+    );
+    add("StartTemplate", start_template());
+    add("Schedule", schedule());
     add("Notification", json!({"description": "One notification of a start.", "oneOf": kinds}));
     add("Time", time());
     add("Start", start());
@@ -161,6 +170,84 @@ fn start() -> Value {
             "notifications": {
                 "type": "array", "minItems": 1, "maxItems": wire::MAX_NOTIFICATIONS, "items": reference("Notification"),
             },
+        },
+    })
+}
+
+/// The same as a notification, but that `in` may stand in the place of `at`, and any text may be a template.
+fn notification_template(channel: &Channel) -> Value {
+    let mut template = notification(channel);
+    template["description"] = format!("A notification of what a schedule starts, for channel {}.", channel.name).into();
+    template["required"] = json!(["channel"]);
+    let help = "So many seconds after the occurrence; instead of `at`.";
+    let at = "When; with templates, such as `{{ scheduled_at }}`.";
+    for (key, property) in template["properties"].as_object_mut().into_iter().flatten() {
+        if property["type"] == "string" && key != "channel" && property["enum"].is_null() {
+            *property = json!({"type": "string", "description": property["description"]});
+        }
+    }
+    template["properties"]["at"] = json!({"type": ["integer", "string"], "description": at});
+    template["properties"]["in"] =
+        json!({"type": "integer", "minimum": 0, "maximum": wire::MAX_IN_SECONDS, "description": help});
+    template
+}
+
+fn start_template() -> Value {
+    json!({
+        "type": "object",
+        "description": "What a schedule starts: a start, in whose texts `{{ scheduled_at }}` (RFC 3339), `{{ occurrence }}` \
+            (seconds since 1970), `{{ schedule.name }}`, `.id`, `.owner` and `.external_id` are filled in for each occurrence.",
+        "required": ["process-id", "notifications"],
+        "properties": {
+            "process-id": {"type": "string", "description": "The process; one name for each occurrence, or one for all."},
+            "action": {"type": "string", "enum": ["start"]},
+            "notifications": {
+                "type": "array", "minItems": 1, "maxItems": wire::MAX_NOTIFICATIONS,
+                "items": reference("NotificationTemplate"),
+            },
+        },
+    })
+}
+
+fn schedule() -> Value {
+    let word = |what: &str| json!({"type": "string", "minLength": 1, "maxLength": 255, "description": what});
+    let cron = "5 fields, 6 with seconds first, @hourly and its like, or @every 90s.";
+    json!({
+        "type": "object",
+        "description": "What starts processes again and again.",
+        "required": ["name", "lines", "request"],
+        "additionalProperties": false,
+        "properties": {
+            "name": word("Its name, which no other has."),
+            "owner": word("Whose it is."),
+            "external-id": word("What it is called elsewhere."),
+            "lines": {
+                "type": "array", "minItems": 1, "maxItems": wire::MAX_LINES,
+                "items": {
+                    "type": "object", "required": ["cron"], "additionalProperties": false,
+                    "properties": {
+                        "cron": {"type": "string", "maxLength": 200, "description": cron},
+                        "time-zone": {"type": "string", "default": "UTC", "description": "Such as Europe/Zagreb."},
+                    },
+                },
+            },
+            "from": described(reference("Time"), "Nothing starts before it, and `@every` counts from it; now unless given."),
+            "until": described(reference("Time"), "Nothing starts then or later."),
+            "missed": {
+                "type": "string", "enum": ["all", "last", "none"], "default": "last",
+                "description": "Which of the occurrences are made up for that nobody started within a minute. `last`: the \
+                    last of them, unless a later one is on time.",
+            },
+            "missed-window": {
+                "type": "integer", "minimum": 1, "maximum": wire::MAX_MISSED_WINDOW_SECONDS, "default": 86_400,
+                "description": "For how many seconds they are made up for.",
+            },
+            "overlap": {
+                "type": "string", "enum": ["allow", "skip", "stop"], "default": "allow",
+                "description": "What becomes of an occurrence while the process of the one before is not finished: it starts \
+                    all the same, is ignored, or has that one stopped.",
+            },
+            "request": reference("StartTemplate"),
         },
     })
 }

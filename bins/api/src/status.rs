@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use domain::{CHANNELS, Channel};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::{AuditRecord, Connected, DeadLetterRecord, Work};
+use store::{AuditRecord, Connected, DeadLetterRecord, SCHEDULER, Work};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     auth::{MayAdminister, MayRead},
     channels::PauseView,
     input::{List, Paging, Parameters, page},
+    leases::{self, LeaseView},
     problem::Problem,
     queues::{DEAD, QueueView, Unknown},
     view::time,
@@ -39,6 +40,12 @@ pub(crate) struct Status {
     pub(crate) problems: Vec<String>,
     pub(crate) programs: Vec<ProgramView>,
     pub(crate) pauses: Vec<PauseView>,
+    /// Duties that one process at a time has.
+    pub(crate) leases: Vec<LeaseView>,
+    /// Schedules that will start something.
+    pub(crate) schedules: i64,
+    /// Schedules that should have started something more than 10 s ago.
+    pub(crate) schedules_overdue: i64,
     pub(crate) channels: Vec<ChannelStatus>,
     /// The broker's queues; empty if nothing is known of them.
     pub(crate) queues: Vec<QueueView>,
@@ -126,6 +133,8 @@ pub(crate) async fn status(
     let (report, queues) = tokio::join!(api.store.status(f64::from(minutes) * 60.0, &names), api.queues.look());
     let report = report?;
     let pauses: Vec<PauseView> = api.store.channel_pauses().await?.into_iter().map(PauseView::from).collect();
+    let leases = leases::look(&api.store, report.now).await?;
+    let schedules = api.store.schedule_counts().await?;
     let programs: Vec<_> = programs.iter().map(|program| ProgramView::new(program, &report.connected)).collect();
     let channels = CHANNELS.iter().map(|channel| {
         let unfinished: Vec<&Work> = report.unfinished.iter().filter(|work| work.channel == channel.name).collect();
@@ -150,6 +159,9 @@ pub(crate) async fn status(
         problems: Vec::new(),
         programs,
         pauses,
+        leases,
+        schedules: schedules.active,
+        schedules_overdue: schedules.overdue,
         channels: channels.collect(),
         queues: Vec::new(),
         queues_unknown: None,
@@ -189,6 +201,7 @@ fn problems(status: &Status, broker_away: Option<&str>) -> Vec<String> {
     if let Some(why) = broker_away {
         problems.push(format!("the queues can't be seen ({why}): see that RabbitMQ runs, and knows the user api"));
     }
+    problems.extend(unheld(status));
     for channel in &status.channels {
         let program = format!("notifier-{}", channel.channel);
         problems.extend(unserved(channel, away(&program), status.queue(&wire::queue_name(channel.channel))));
@@ -213,6 +226,21 @@ fn problems(status: &Status, broker_away: Option<&str>) -> Vec<String> {
         n => problems.push(format!("{n} messages could be used by no worker: see the dead letters")),
     }
     problems
+}
+
+/// That schedules start nothing, or too late, if it is so.
+fn unheld(status: &Status) -> Option<String> {
+    let is_held = status.leases.iter().any(|lease| lease.lease == SCHEDULER && lease.is_held);
+    match (status.schedules, status.schedules_overdue) {
+        (0, _) => None,
+        (n, _) if !is_held => Some(format!(
+            "nobody holds the lease {SCHEDULER}, so {n} schedules start nothing: start an activator, or read its log"
+        )),
+        (_, 0) => None,
+        (_, n) => {
+            Some(format!("{n} schedules are overdue: read the log of the activator that holds the lease {SCHEDULER}"))
+        }
+    }
 }
 
 /// That nobody takes what a channel has to send, if it is so. A channel of which nothing waits and nothing was sent lately
