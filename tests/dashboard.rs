@@ -168,6 +168,52 @@ async fn a_ladder_is_simulated_before_it_is_used() {
 }
 
 #[tokio::test]
+async fn a_schedule_is_made_started_paused_mended_and_deleted() {
+    let (arena, api, browser) = arena_with_browser().await;
+    let _programs = arena.start_all(&["phone"]).await;
+    browser.open(&format!("{}/schedules", api.url)).await;
+    browser.says("#found", "There is no schedule yet").await;
+    let call = json!({"channel": "phone", "in": 0, "phone-number": "+3851111111"});
+    let request = json!({"process-id": "{{ schedule.name }} {{ scheduled_at }}", "notifications": [call]});
+    let mut schedule = json!({"name": "nightly", "lines": [{"cron": "0 3 31 2 *"}], "request": request});
+    browser.fill("textarea[name=definition]", &schedule.to_string()).await;
+    browser.click("form.stack button").await;
+    browser.says("[role=alert]", "until").await;
+    schedule["lines"][0]["cron"] = "61 3 * * *".into();
+    browser.fill("textarea[name=definition]", &schedule.to_string()).await;
+    browser.click("form.stack button").await;
+    browser.says("[role=alert]", "lines[0].cron").await;
+    schedule["lines"][0]["cron"] = "0 3 * * *".into();
+    browser.fill("textarea[name=definition]", &schedule.to_string()).await;
+    browser.click("form.stack button").await;
+    browser.says("main .notice", "The schedule is made").await;
+    browser.says("#occurrences", "(in ").await;
+    browser.click("form[action$='/trigger'] button").await;
+    browser.says("main .notice", "It was started now").await;
+    arena.notifications_in("delivered", 1, 20).await;
+    browser.click("form[action$='/pause'] button").await;
+    browser.says("#state", "paused since").await;
+    browser.click("form[action$='/resume'] button").await;
+    browser.says("main .notice", "It goes on").await;
+    browser.fill("input[name=from]", "yesterday").await;
+    browser.fill("input[name=until]", "2026-11-22T00:00:00Z").await;
+    browser.click("form.row button").await;
+    browser.says("[role=alert]", "must be RFC 3339").await;
+    browser.client.back().await.unwrap();
+    schedule["lines"][0]["cron"] = "0 4 * * *".into();
+    browser.fill("textarea[name=definition]", &schedule.to_string()).await;
+    browser.click("form.stack button").await;
+    browser.says("main .notice", "It is changed").await;
+    browser.open(&format!("{}/schedules", api.url)).await;
+    browser.says("#found", "0 4 * * *").await;
+    browser.says("#day", "nightly").await;
+    browser.click("#found a").await;
+    browser.click("button.danger").await;
+    browser.says("main .notice", "The schedule is gone").await;
+    assert_eq!(api.get("/v1/schedules")["items"], json!([]));
+}
+
+#[tokio::test]
 async fn settings_and_keys() {
     let (_arena, api, browser) = arena_with_browser().await;
     browser.open(&format!("{}/settings", api.url)).await;

@@ -9,11 +9,12 @@ use testkit::{Api, Arena, Browser, Theme};
 
 use crate::dashboard::log_in;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "/",
     "/processes",
     "/failures",
     "/requests",
+    "/schedules",
     "/simulator",
     "/settings?number=%2B3851111111",
     "/audit",
@@ -24,8 +25,8 @@ const PAGES: [&str; 11] = [
 ];
 
 /// Of what the arena's story has made.
-const DETAILS: [&str; 5] =
-    ["/processes/restaurant", "/processes?q=me@example.org", "/notifications/1", "/notifications/4", "/requests/3"];
+const DETAILS: [&str; 6] =
+    ["/schedules/1", "/processes/restaurant", "/processes?q=me@example.org", "/notifications/1", "/notifications/4", "/requests/3"];
 
 fn pictures() -> PathBuf {
     let folder = workspace().join(".dev/test/pictures");
@@ -106,6 +107,12 @@ async fn story(arena: &Arena, api: &Api) {
     arena.notifications_in("failed", 1, 20).await;
     arena.notifications_in("delivered", 1, 20).await;
     arena.notifications_in("retrying", 1, 20).await;
+    let call = json!({"channel": "phone", "in": 0, "phone-number": "+3851111111"});
+    let request = json!({"process-id": "{{ schedule.name }} {{ scheduled_at }}", "notifications": [call]});
+    let lines = json!([{"cron": "0 9,17 * * MON-FRI", "time-zone": "Europe/Zagreb"}, {"cron": "@every 6h"}]);
+    let schedule = json!({"name": "stock-taking", "owner": "maria", "lines": lines, "request": request});
+    let made = api.ask("POST", "/v1/schedules", Some(&schedule));
+    assert_eq!(made.status, 201, "{made:?}");
     let pause = api.ask("PUT", "/v1/channels/sms/pause", Some(&json!({"reason": "the number is being moved"})));
     assert_eq!(pause.status, 200, "{pause:?}");
 }

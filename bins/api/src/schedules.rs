@@ -93,16 +93,16 @@ impl ScheduleView {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Filter {
     /// The one of this name.
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Somebody's.
-    owner: Option<String>,
+    pub(crate) owner: Option<String>,
     /// What is called so elsewhere.
-    external_id: Option<String>,
+    pub(crate) external_id: Option<String>,
     /// Only what is older than this: `next` of the page before.
-    before: Option<i64>,
+    pub(crate) before: Option<i64>,
     /// At most so many, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
+    pub(crate) limit: Option<i64>,
 }
 
 /// List schedules, the newest first

@@ -13,6 +13,7 @@ mod overview;
 mod plot;
 mod processes;
 mod requests;
+mod schedules;
 pub(crate) mod session;
 mod settings;
 mod simulator;
@@ -52,6 +53,14 @@ pub(crate) fn router(api: &Arc<Api>) -> Router<Arc<Api>> {
         .route("/requests", get(requests::list).post(requests::send))
         .route("/requests/{id}", get(requests::show))
         .route("/requests/{id}/replay", post(requests::replay))
+        .route("/schedules", get(schedules::list).post(schedules::create))
+        .route("/schedules/{id}", get(schedules::show))
+        .route("/schedules/{id}/edit", post(schedules::edit))
+        .route("/schedules/{id}/pause", post(schedules::pause))
+        .route("/schedules/{id}/resume", post(schedules::resume))
+        .route("/schedules/{id}/trigger", post(schedules::trigger))
+        .route("/schedules/{id}/backfill", post(schedules::backfill))
+        .route("/schedules/{id}/delete", post(schedules::delete))
         .route("/simulator", get(simulator::show).post(simulator::play))
         .route("/settings", get(settings::show).post(settings::set_caller_ids))
         .route("/audit", get(audit::list))
