@@ -28,14 +28,13 @@ const LIBRARIES: &[&str] =
 const TESTS: &[&str] = &["fuzz-properties", "tests"];
 
 /// Who alone may use these.
-const OWNERS: &[(&str, &[&str])] =
-    &[
-        ("sqlx", &["store", "testkit"]),
-        ("lapin", &["broker"]),
-        ("config", &["runtime"]),
-        ("aws-sdk-sqs", &["sqs"]),
-        ("aws-sdk-sns", &["notifier-sns"]),
-    ];
+const OWNERS: &[(&str, &[&str])] = &[
+    ("sqlx", &["store", "testkit"]),
+    ("lapin", &["broker"]),
+    ("config", &["runtime"]),
+    ("aws-sdk-sqs", &["sqs"]),
+    ("aws-sdk-sns", &["notifier-sns"]),
+];
 
 /// What the pure crates must not know.
 const IMPURE: &[&str] = &["tokio", "sqlx", "lapin", "reqwest", "tracing", "metrics"];
