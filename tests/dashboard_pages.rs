@@ -25,8 +25,14 @@ const PAGES: [&str; 12] = [
 ];
 
 /// Of what the arena's story has made.
-const DETAILS: [&str; 6] =
-    ["/schedules/1", "/processes/restaurant", "/processes?q=me@example.org", "/notifications/1", "/notifications/4", "/requests/3"];
+const DETAILS: [&str; 6] = [
+    "/schedules/1",
+    "/processes/restaurant",
+    "/processes?q=me@example.org",
+    "/notifications/1",
+    "/notifications/4",
+    "/requests/3",
+];
 
 fn pictures() -> PathBuf {
     let folder = workspace().join(".dev/test/pictures");

@@ -105,7 +105,7 @@ async fn next_day(api: &Api) -> Result<Vec<Start>, Failed> {
             name: schedule.said.name.clone(),
         }));
     }
-    day.sort_by(|a, b| (a.at, a.id).cmp(&(b.at, b.id)));
+    day.sort_by_key(|start: &Start| (start.at, start.id));
     Ok(day)
 }
 
