@@ -198,6 +198,31 @@ async fn a_template_that_fails_is_recorded_as_a_rejected_request_and_stops_no_ot
 }
 
 #[tokio::test]
+async fn many_schedules_of_the_same_minute_start_within_seconds() {
+    const SCHEDULES: i64 = 3_000;
+    let arena = Arena::new().await;
+    let due = now(&arena).await + 6;
+    let insert = format!(
+        "INSERT INTO schedule (name, lines, starts_at, ends_at, on_missed, missed_window_seconds, overlap, request, next_at,
+             created_at, updated_at)
+         SELECT 's' || n, '[{{\"cron\": \"* * * * * *\", \"time-zone\": \"Europe/Zagreb\"}}]', now(),
+             to_timestamp({due} + 1), 'last', 60, 'skip',
+             '{{\"process-id\": \"{{{{ schedule.name }}}}-{{{{ occurrence }}}}\",
+               \"notifications\": [{{\"channel\": \"console\", \"in\": 3600}}]}}',
+             to_timestamp({due}), now(), now()
+         FROM generate_series(1, {SCHEDULES}) n"
+    );
+    arena.database.execute(&insert).await;
+    let _activator = arena.start("activator").await;
+    arena.counted(ACCEPTED, SCHEDULES, 60).await;
+    let lateness = "SELECT ceil(extract(epoch FROM max(accepted_at - (scheduled_at - interval '1 hour'))))::bigint
+                    FROM notification";
+    let seconds = arena.database.count(lateness).await;
+    println!("{SCHEDULES} schedules started within {seconds} s");
+    assert!(seconds < 30, "{seconds} s");
+}
+
+#[tokio::test]
 async fn the_activator_run_once_starts_what_is_due_and_lets_the_lease_go() {
     let arena = Arena::new().await;
     let api = arena.start_api().await;

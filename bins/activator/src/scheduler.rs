@@ -106,7 +106,9 @@ impl Scheduler {
     }
 
     async fn round(&mut self) -> Result<Round> {
-        let Some(lease) = self.hold().await? else { return Ok(Round::NotHolder) };
+        if self.hold().await?.is_none() {
+            return Ok(Round::NotHolder);
+        }
         self.left.retain(|_, until| *until > Instant::now());
         let left: Vec<i64> = self.left.keys().copied().collect();
         let sent = Instant::now();
@@ -116,12 +118,12 @@ impl Scheduler {
             return Ok(Round::Done(found.next_at));
         }
         let occurrences: Vec<_> = found.due.iter().filter_map(|due| self.occurrence(due, found.now)).collect();
-        let keys = occurrences.iter().map(|one| ("", process(one)));
-        // No group has an order of its own here.
-        let keys: Vec<_> = keys.enumerate().map(|(n, (_, process))| (n.to_string(), process)).collect();
-        let waves = cut_waves(keys.iter().map(|(group, process)| (group.as_str(), *process)));
+        // No process stands twice in a wave; beyond that they have no order.
+        let groups: Vec<String> = (0..occurrences.len()).map(|n| n.to_string()).collect();
+        let waves = cut_waves(groups.iter().zip(&occurrences).map(|(group, one)| (group.as_str(), process(one))));
         failpoint("activator.scheduling", "");
         for wave in waves {
+            let Some(lease) = self.hold().await? else { return Ok(Round::NotHolder) };
             let parts: Vec<Vec<Occurrence>> =
                 wave.chunks(PART).map(|part| part.iter().map(|n| occurrences[*n].clone()).collect()).collect();
             let activator = &*self.activator;
