@@ -178,7 +178,7 @@ async fn a_schedule_is_made_started_paused_mended_and_deleted() {
     let mut schedule = json!({"name": "nightly", "lines": [{"cron": "0 3 31 2 *"}], "request": request});
     browser.fill("textarea[name=definition]", &schedule.to_string()).await;
     browser.click("form.stack button").await;
-    browser.says("[role=alert]", "until").await;
+    browser.says("[role=alert]", "lines[0].cron").await;
     schedule["lines"][0]["cron"] = "61 3 * * *".into();
     browser.fill("textarea[name=definition]", &schedule.to_string()).await;
     browser.click("form.stack button").await;
