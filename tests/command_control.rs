@@ -40,6 +40,11 @@ async fn json_is_the_apis_own() {
     ] {
         assert_eq!(json!(objects(&terminal.good(&arguments).await)), api.get(path)["items"], "{arguments:?}");
     }
+    terminal.good(&["schedule", "create", "daily", "--cron", "@daily", "--notify", "console@now"]).await;
+    assert_eq!(objects(&terminal.good(&["schedule", "show", "daily", "--json"]).await)[0], api.get("/v1/schedules/1"));
+    let listed = json!(objects(&terminal.good(&["schedule", "list", "--json"]).await));
+    assert_eq!(listed, api.get("/v1/schedules")["items"]);
+    assert_eq!(json!(objects(&terminal.good(&["leases", "--json"]).await)), api.get("/v1/leases"));
     assert_eq!(objects(&terminal.good(&["explain", "1", "--json"]).await)[0], api.get("/v1/notifications/1/explain"));
     assert_eq!(objects(&terminal.good(&["requests", "show", "1", "--json"]).await)[0], api.get("/v1/requests/1"));
     let status = terminal.run(&["status", "--json"]).await;
@@ -86,6 +91,16 @@ async fn what_scripts_look_at_is_the_exit_code() {
         (&terminal, vec!["stop", "nobody"], 1),
         (&terminal, vec!["retry", "1"], 1),
         (&terminal, vec!["list", "notifications", "--channel", "fax"], 1),
+        (&terminal, vec!["schedule", "show", "nothing"], 1),
+        (&terminal, vec!["schedule", "show", "9"], 1),
+        (&terminal, vec!["schedule", "create", "x", "--cron", "soon", "--notify", "console@now"], 1),
+        (&terminal, vec!["schedule", "create", "x", "--cron", "@daily"], 64),
+        (
+            &terminal,
+            vec!["schedule", "create", "x", "--cron", "@daily", "--notify", "console@2026-11-21T18:00:00Z"],
+            64,
+        ),
+        (&sender, vec!["schedule", "list"], 64),
         (&terminal, vec!["frobnicate"], 64),
         (&terminal, vec!["pause", "pigeon"], 64),
         (&terminal, vec!["pause", "phone", "--by", "me"], 64),
@@ -136,6 +151,47 @@ async fn pauses_caller_ids_and_keys_go_through_the_api_where_it_is_named_and_the
     let audit = api.get("/v1/audit");
     let by_key = audit["items"].as_array().unwrap().iter().filter(|entry| entry["actor"] == *who).count();
     assert_eq!(by_key, 7, "{audit}");
+}
+
+#[tokio::test]
+async fn a_schedule_made_on_the_command_line_starts_processes() {
+    let arena = Arena::new().await;
+    let api = arena.start_api().await;
+    let _programs = arena.start_all(&["phone"]).await;
+    let terminal = Terminal::new(&arena, &api);
+    let rung = ["--notify", "phone:+3851111111@now", "--notify", "phone:+3852222222@+2s"];
+    let made =
+        [vec!["schedule", "create", "each second", "--cron", "* * * * * *", "--overlap", "allow"], rung.to_vec()]
+            .concat();
+    terminal.good(&made).await;
+    arena.notifications_in("delivered", 2, 30).await;
+    terminal.good(&["schedule", "pause", "each second"]).await;
+    let processes = arena.database.texts("SELECT process_name FROM request WHERE source = 'schedule:1'").await;
+    for process in &processes {
+        let at = process.strip_prefix("each second-").unwrap();
+        assert!(at.parse::<jiff::Timestamp>().is_ok(), "{process}");
+    }
+    let apart = "SELECT count(*) FROM (SELECT max(scheduled_at) - min(scheduled_at) AS apart FROM notification \
+        GROUP BY process_id) AS process WHERE apart = interval '2 seconds'";
+    assert_eq!(arena.database.count(apart).await, i64::try_from(processes.len()).unwrap());
+
+    let first: Vec<jiff::Timestamp> =
+        processes.iter().map(|name| name["each second-".len()..].parse().unwrap()).collect();
+    let first = *first.iter().min().unwrap();
+    let (from, until) = ((first - jiff::SignedDuration::from_secs(3)).to_string(), first.to_string());
+    let backfill = ["schedule", "backfill", "each second", "--from", &from, "--until", &until];
+    // It was made after those.
+    assert_eq!(terminal.good(&backfill).await, "there is no occurrence in that time\n");
+    let until = (first + jiff::SignedDuration::from_secs(1)).to_string();
+    let again = terminal.good(&["schedule", "backfill", "1", "--from", &from, "--until", &until]).await;
+    assert!(again.contains("had come before") && again.ends_with("0 occurrences started\n"), "{again}");
+    let drill =
+        ["schedule", "create", "drill", "--cron", "@yearly", "--process-id", "drill", "--notify", "console@+1h"];
+    terminal.good(&drill).await;
+    let key = ["schedule", "trigger", "drill", "--idempotency-key", "order-4711"];
+    let triggered = terminal.good(&key).await;
+    assert!(triggered.starts_with("started drill, run 1, with 1 notification "), "{triggered}");
+    assert_eq!(terminal.good(&key).await, triggered, "a second try has no second effect");
 }
 
 /// Starts to watch, and waits until nothing is missed any more.

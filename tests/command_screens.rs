@@ -51,10 +51,11 @@ impl<'a> Terminal<'a> {
     }
 }
 
-/// The screen of a status that knows the broker's queues: a slow broker does not answer in time.
+/// The screen of a status that knows the broker's queues and who has which duty: a slow broker does not answer in time.
 async fn status_of_all(terminal: &Terminal<'_>, arguments: &[&str]) -> String {
     wait_for("a status with the queues", Duration::from_secs(60), || async {
-        Some(terminal.screen(arguments).await).filter(|screen| !screen.contains("the broker's queues: "))
+        Some(terminal.screen(arguments).await)
+            .filter(|screen| !screen.contains("the broker's queues: ") && screen.contains("scheduler"))
     })
     .await
 }
@@ -66,7 +67,8 @@ fn steady() -> Settings {
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "2026-11-22T12:00:00Z"),
         (r"Z  ( *\d+ s ago| {7}now\b)", "Z     7 s ago"),
         (r"Z \((\d+ s ago|now)\)", "Z (7 s ago)"),
-        (r"Z  +in \d+ min", "Z   in 59 min"),
+        (r"Z  +in \d+ (s|min|h|days)\b", "Z   in 59 min"),
+        (r"Z \(in \d+ (s|min|h|days)\)", "Z (in 59 min)"),
         (r"\d+ (min|h) from now", "59 min from now"),
         (r"called [\d.]+ \w+ after its time", "called 7 ms after its time"),
         // What a worker gave back unsent, as it was slow, took a number too.
@@ -256,6 +258,71 @@ async fn what_would_become_of_a_ladder() {
 }
 
 #[tokio::test]
+async fn schedules_and_who_starts_what_they_say() {
+    let arena = Arena::new().await;
+    let api = arena.start_api().await;
+    let terminal = Terminal::new(&arena, &api);
+    screen!(terminal, "leases_none", "leases");
+    screen!(terminal, "schedule_list_none", "schedule", "list");
+    screen!(
+        terminal,
+        "schedule_create",
+        "schedule",
+        "create",
+        "daily",
+        "--cron",
+        "0 9 * * *",
+        "--cron",
+        "30 10 * * *",
+        "--time-zone",
+        "Europe/Zagreb",
+        "--notify",
+        "phone:+3851111111@+2m",
+        "--missed",
+        "last",
+        "--overlap",
+        "skip"
+    );
+    let file = arena.workplace.dir().join("daily.json");
+    let request = json!({"process-id": "{{ schedule.name }}", "notifications": [{"channel": "console", "in": 60, "message": "x"}]});
+    let body = json!({"name": "hourly", "owner": "ops", "external-id": "4711", "lines": [{"cron": "@hourly"}],
+        "until": "2100-01-01T00:00:00Z", "request": request});
+    std::fs::write(&file, body.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let made = terminal.good(&["schedule", "create", "--file", file]).await;
+    steady().bind(|| assert_snapshot!("schedule_create_file", made));
+    screen!(terminal, "schedule_show", "schedule", "show", "daily");
+    screen!(terminal, "schedule_pause", "schedule", "pause", "2");
+    screen!(terminal, "schedule_show_paused", "schedule", "show", "hourly");
+    screen!(terminal, "schedule_trigger", "schedule", "trigger", "hourly");
+    screen!(terminal, "schedule_trigger_ignored", "schedule", "trigger", "hourly");
+    screen!(terminal, "schedule_list", "schedule", "list");
+    screen!(terminal, "schedule_resume", "schedule", "resume", "hourly");
+    let edited = terminal.good(&["schedule", "edit", "2", "--file", file]).await;
+    steady().bind(|| assert_snapshot!("schedule_edit", edited));
+    let range = ["--from", "2026-11-01T00:00:00Z", "--until", "2026-11-02T00:00:00Z"];
+    screen!(terminal, "schedule_backfill_none", "schedule", "backfill", "1", range[0], range[1], range[2], range[3]);
+    screen!(terminal, "schedule_delete", "schedule", "delete", "hourly");
+    screen!(terminal, "schedule_delete_twice", "schedule", "delete", "hourly");
+    screen!(terminal, "schedule_no_number", "schedule", "show", "99");
+    screen!(
+        terminal,
+        "schedule_bad_line",
+        "schedule",
+        "create",
+        "x",
+        "--cron",
+        "0 25 * * *",
+        "--notify",
+        "console@now"
+    );
+    screen!(terminal, "schedule_bad_policy", "schedule", "create", "--missed", "some");
+    let _activator = arena.start("activator").await;
+    arena.counted("SELECT count(*) FROM lease", 1, 20).await;
+    screen!(terminal, "leases", "leases");
+}
+
+#[tokio::test]
 async fn what_goes_wrong_is_said_with_what_to_do() {
     let arena = Arena::new().await;
     let api = arena.start_api().await;
@@ -297,4 +364,6 @@ async fn help_is_there_for_each() {
     screen!(terminal, "help_start", "start", "--help");
     screen!(terminal, "help_retry", "retry", "--help");
     screen!(terminal, "help_simulate", "simulate", "--help");
+    screen!(terminal, "help_schedule", "schedule", "--help");
+    screen!(terminal, "help_schedule_create", "schedule", "create", "--help");
 }

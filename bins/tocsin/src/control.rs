@@ -4,11 +4,14 @@ pub(crate) mod administration;
 pub(crate) mod client;
 mod failures;
 mod ladder;
+mod leases;
 mod notifications;
 mod orders;
 mod page;
 mod processes;
 mod requests;
+mod schedule_screens;
+mod schedules;
 mod screen;
 mod simulate;
 mod status;
@@ -52,6 +55,11 @@ pub(crate) enum Command {
     Simulate(simulate::Simulate),
     /// List recorded requests, show one, or send a rejected one again
     Requests(requests::Requests),
+    /// Schedules, which start a process at each of their occurrences
+    #[command(subcommand)]
+    Schedule(schedules::Command),
+    /// List leases: who has which duty, and since when
+    Leases(leases::Leases),
     /// Say on one screen whether all is well and, if not, what to do
     Status(status::Asked),
     /// List what people changed, the newest first
@@ -75,6 +83,8 @@ pub(crate) async fn run(command: &Command, client: &Client) -> Result<(), Proble
         Command::Edit(edit) => notifications::edit(edit, client).await,
         Command::Simulate(simulate) => simulate::run(simulate, client).await,
         Command::Requests(requests) => requests::run(requests, client).await,
+        Command::Schedule(command) => schedules::run(command, client).await,
+        Command::Leases(leases) => leases::list(leases, client).await,
         Command::Status(asked) => status::show(asked, client).await,
         Command::Audit(audit) => status::audit(audit, client).await,
     }

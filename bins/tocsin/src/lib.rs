@@ -61,7 +61,8 @@ fn help() -> String {
          Settings come from the environment, or from the TOML file that --config names:\n\n  \
            {url}\n      {} (default {default})\n  \
            {key}\n      {} (required)\n\n\
-         for start, stop, show, list, watch, explain, failures, retry, give-up, edit, simulate, requests, status and audit.\n\
+         for start, stop, show, list, watch, explain, failures, retry, give-up, edit, simulate, requests, schedule, leases,\n\
+         status and audit.\n\
          pause, resume and caller-id go through the API where {url} is set, and key where both are; the audit then\n\
          names the key. Else they, and migrate and test, take TOCSIN_DATABASE__URL; test also TOCSIN_SQS__QUEUE_URL and AWS's\n\
          own variables; check whatever the programs need that it checks. NO_COLOR takes the colours away.\n\n\

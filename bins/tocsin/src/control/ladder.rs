@@ -110,16 +110,29 @@ pub(crate) struct Ladder {
 impl Ladder {
     /// The start request.
     pub(crate) fn request(&self, process: &str, now: Timestamp) -> Value {
-        let notifications: Vec<_> = self.rungs.iter().map(|rung| rung.json(now)).collect();
+        let notifications: Vec<_> = self.rungs.iter().map(|rung| rung.json("at", rung.when.seconds(now))).collect();
         json!({"process-id": process, "action": "start", "notifications": notifications})
+    }
+
+    /// The request of a schedule, whose times are counted from the occurrence.
+    pub(crate) fn template(&self, process: &str) -> Result<Value, String> {
+        let rung = |rung: &Rung| match rung.when {
+            When::In(distance) => Ok(rung.json("in", distance)),
+            When::At(at) => {
+                Err(format!("--notify …@{at}: a schedule counts from each occurrence; WHEN must be now, or as +2m"))
+            }
+        };
+        let notifications = self.rungs.iter().map(rung).collect::<Result<Vec<_>, String>>()?;
+        Ok(json!({"process-id": process, "notifications": notifications}))
     }
 }
 
 impl Rung {
-    fn json(&self, now: Timestamp) -> Value {
+    /// `key` has its time, in seconds.
+    fn json(&self, key: &str, seconds: i64) -> Value {
         let mut members = Map::new();
         members.insert("channel".to_owned(), self.channel.name.into());
-        members.insert("at".to_owned(), self.when.seconds(now).into());
+        members.insert(key.to_owned(), seconds.into());
         if let (Some(field), Some(address)) = (&self.channel.address, &self.address) {
             members.insert(field.key.to_owned(), address.as_str().into());
         }
@@ -218,6 +231,16 @@ mod tests {
             {"channel": "webhook", "at": 6_400, "url": "https://x.example/a@b?c:d", "payload": {"a": 1}},
         ]);
         assert_eq!(webhook.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_schedules_times_are_counted_from_its_occurrence() {
+        let ladder = |when: &str| Ladder { rungs: vec![format!("phone:+385@{when}").parse().unwrap()] };
+        let template = ladder("+1h30m").template("p").unwrap();
+        let expected = json!([{"channel": "phone", "in": 5_400, "phone-number": "+385"}]);
+        assert_eq!((&template["notifications"], &template["process-id"]), (&expected, &json!("p")));
+        let error = ladder("2026-11-21T18:00:00Z").template("p").unwrap_err();
+        assert!(error.contains("counts from each occurrence"), "{error}");
     }
 
     #[test]

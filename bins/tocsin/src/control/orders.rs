@@ -51,16 +51,49 @@ pub(crate) struct Stop {
 /// A request as it was recorded.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Sent {
-    id: i64,
-    process_id: Option<String>,
+pub(super) struct Sent {
+    pub(super) id: i64,
+    pub(super) process_id: Option<String>,
     action: Option<String>,
-    outcome: String,
+    pub(super) outcome: String,
     #[serde(default)]
     reasons: Vec<FieldError>,
     run: Option<i64>,
     #[serde(default)]
     notifications: Vec<i64>,
+}
+
+impl Sent {
+    pub(super) fn is_accepted(&self) -> bool {
+        self.outcome == "accepted"
+    }
+
+    /// Why it had no effect.
+    pub(super) fn reasons(&self) -> String {
+        self.reasons.iter().map(FieldError::line).collect::<Vec<_>>().join("; ")
+    }
+
+    /// A line about what came of it. One that had no effect is not done.
+    fn line(&self) -> Result<String, Problem> {
+        let process = plain(self.process_id.as_deref().unwrap_or("a process"));
+        if !self.is_accepted() {
+            let text = format!("request {} of {process} was {}: {}", self.id, self.outcome, self.reasons());
+            return Err(Problem::new(NOT_DONE, text));
+        }
+        let line = match (self.action.as_deref(), self.run) {
+            (Some("start"), Some(run)) => {
+                let number = i64::try_from(self.notifications.len()).unwrap_or(i64::MAX);
+                let numbers = match (self.notifications.first(), self.notifications.last()) {
+                    (Some(first), Some(last)) if first != last => format!(" ({first} to {last})"),
+                    (Some(only), _) => format!(" ({only})"),
+                    _ => String::new(),
+                };
+                format!("started {process}, run {run}, with {}{numbers}", count(number, "notification"))
+            }
+            _ => format!("stopped {process}"),
+        };
+        Ok(format!("{line}, as request {}\n", self.id))
+    }
 }
 
 pub(crate) async fn start(arguments: &Start, client: &Client) -> Result<(), Problem> {
@@ -80,34 +113,20 @@ pub(crate) async fn stop(arguments: &Stop, client: &Client) -> Result<(), Proble
     show_sent(&answer, arguments.json)
 }
 
-/// Says what came of a request. One that had no effect is not done.
+/// Says what came of a request.
 pub(crate) fn show_sent(answer: &Answer, json: bool) -> Result<(), Problem> {
-    let sent: Sent = answer.read()?;
+    show_result(answer, json, &answer.read()?)
+}
+
+/// The same where the request is only a part of the answer.
+pub(super) fn show_result(answer: &Answer, json: bool, sent: &Sent) -> Result<(), Problem> {
     if json {
         print(&format!("{}\n", answer.text));
     }
-    let process = plain(sent.process_id.as_deref().unwrap_or("a process"));
-    if sent.outcome != "accepted" {
-        let reasons: Vec<_> = sent.reasons.iter().map(FieldError::line).collect();
-        let text = format!("request {} of {process} was {}: {}", sent.id, sent.outcome, reasons.join("; "));
-        return Err(Problem::new(NOT_DONE, text));
+    let line = sent.line()?;
+    if !json {
+        print(&line);
     }
-    if json {
-        return Ok(());
-    }
-    let line = match (sent.action.as_deref(), sent.run) {
-        (Some("start"), Some(run)) => {
-            let number = i64::try_from(sent.notifications.len()).unwrap_or(i64::MAX);
-            let numbers = match (sent.notifications.first(), sent.notifications.last()) {
-                (Some(first), Some(last)) if first != last => format!(" ({first} to {last})"),
-                (Some(only), _) => format!(" ({only})"),
-                _ => String::new(),
-            };
-            format!("started {process}, run {run}, with {}{numbers}", count(number, "notification"))
-        }
-        _ => format!("stopped {process}"),
-    };
-    print(&format!("{line}, as request {}\n", sent.id));
     Ok(())
 }
 

@@ -56,7 +56,7 @@ fn colour(state: &str) -> Option<&'static str> {
     match state {
         "delivered" | "accepted" => Some("32"),
         "failed" | "rejected" | "permanent" => Some("31"),
-        "retrying" | "temporary" | "rate_limited" | "channel_down" | "unknown" | "ignored" => Some("33"),
+        "retrying" | "temporary" | "rate_limited" | "channel_down" | "unknown" | "ignored" | "paused" => Some("33"),
         _ => None,
     }
 }

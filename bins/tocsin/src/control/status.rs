@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Page,
     client::{Answer, Client},
+    leases::Lease,
     page::{List, next},
     screen::{Cell, Table, count, exact, lines, plain, print, time},
 };
@@ -44,6 +45,13 @@ struct Status {
     problems: Vec<String>,
     programs: Vec<Program>,
     pauses: Vec<Pause>,
+    // An API of before there were schedules has none of the three.
+    #[serde(default)]
+    leases: Vec<Lease>,
+    #[serde(default)]
+    schedules: i64,
+    #[serde(default)]
+    schedules_overdue: i64,
     channels: Vec<Channel>,
     queues: Vec<Queue>,
     queues_unknown: Option<String>,
@@ -128,7 +136,17 @@ impl Status {
         );
         let unknown = self.queues_unknown.as_ref();
         let unknown = unknown.map_or_else(String::new, |why| format!("the broker's queues: {}\n", plain(why)));
-        text + "\n" + &programs.text(0) + &period + &self.channels(answer).text(0) + &unknown
+        text + "\n" + &programs.text(0) + &self.duties(answer) + &period + &self.channels(answer).text(0) + &unknown
+    }
+
+    /// Who has which duty, and how much the scheduler has to do.
+    fn duties(&self, answer: &Answer) -> String {
+        if self.leases.is_empty() {
+            return String::new();
+        }
+        let (active, overdue) = (count(self.schedules, "schedule"), self.schedules_overdue);
+        let leases = Lease::table(&self.leases, answer.now).text(0);
+        format!("\n{active} to come, {overdue} overdue\n{leases}")
     }
 
     fn channels(&self, answer: &Answer) -> Table {
@@ -176,6 +194,9 @@ impl Status {
         }
         if self.dead_letters > 0 {
             help.push(("tocsin list dead-letters".to_owned(), "shows what no worker could use"));
+        }
+        if self.schedules_overdue > 0 {
+            help.push(("tocsin leases".to_owned(), "shows who is to start what schedules say"));
         }
         // A channel for which there is nothing to send may have no workers.
         let is_needed = |program: &str| match program.strip_prefix("notifier-") {
