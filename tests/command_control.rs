@@ -175,16 +175,20 @@ async fn a_schedule_made_on_the_command_line_starts_processes() {
         GROUP BY process_id) AS process WHERE apart = interval '2 seconds'";
     assert_eq!(arena.database.count(apart).await, i64::try_from(processes.len()).unwrap());
 
-    let first: Vec<jiff::Timestamp> =
-        processes.iter().map(|name| name["each second-".len()..].parse().unwrap()).collect();
-    let first = *first.iter().min().unwrap();
-    let (from, until) = ((first - jiff::SignedDuration::from_secs(3)).to_string(), first.to_string());
-    let backfill = ["schedule", "backfill", "each second", "--from", &from, "--until", &until];
-    // It was made after those.
-    assert_eq!(terminal.good(&backfill).await, "there is no occurrence in that time\n");
-    let until = (first + jiff::SignedDuration::from_secs(1)).to_string();
-    let again = terminal.good(&["schedule", "backfill", "1", "--from", &from, "--until", &until]).await;
-    assert!(again.contains("had come before") && again.ends_with("0 occurrences started\n"), "{again}");
+    let occurrences = processes.iter().map(|name| name["each second-".len()..].parse::<jiff::Timestamp>().unwrap());
+    let first = occurrences.min().unwrap();
+    let after = |seconds: i64| (first + jiff::SignedDuration::from_secs(seconds)).to_string();
+    // It is from the second before its first occurrence, in the middle of which it was made.
+    for (from, until, words) in [
+        (-5, -2, "there is no occurrence in that time\n"),
+        (-1, 0, "accepted\n1 occurrence started\n"),
+        (-1, 1, "had come before: nothing is done\n0 occurrences started\n"),
+    ] {
+        let range = ["--from", &after(from), "--until", &after(until)];
+        let backfill = [["schedule", "backfill", "each second"].as_slice(), &range].concat();
+        let said = terminal.good(&backfill).await;
+        assert!(said.ends_with(words), "{said}");
+    }
     let drill =
         ["schedule", "create", "drill", "--cron", "@yearly", "--process-id", "drill", "--notify", "console@+1h"];
     terminal.good(&drill).await;
