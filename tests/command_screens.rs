@@ -65,7 +65,7 @@ fn steady() -> Settings {
     let mut settings = Settings::clone_current();
     for (what, instead) in [
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "2026-11-22T12:00:00Z"),
-        (r"Z  ( *\d+ s ago| {7}now\b)", "Z     7 s ago"),
+        (r"Z  ( *\d+ (s|min) ago| {7}now\b)", "Z     7 s ago"),
         (r"Z \((\d+ s ago|now)\)", "Z (7 s ago)"),
         (r"Z  +in \d+ (s|min|h|days)\b", "Z   in 59 min"),
         (r"Z \(in \d+ (s|min|h|days)\)", "Z (in 59 min)"),
@@ -76,6 +76,7 @@ fn steady() -> Settings {
         (r"\b(\d\.\d\d s|\d\d s  )", "0.07 s"),
         (r"CA[0-9a-f]{32}", "CA000000000000000000000000000000ff"),
         (r"notifier-(\w+)@\S+", "notifier-$1@host:4711-5f3a"),
+        (r"activator/\S+ \S+@\S+", "activator/0.1.0 1a2b3c4d@host"),
         (r"\b[0-9a-f]{8}\b", "1a2b3c4d"),
         (r"(127\.0\.0\.1|localhost):\d{5}\b", "$1:5000"),
         (r"(?m) \d+\.\d+\.\d+$", " 0.1.0"),
