@@ -55,8 +55,9 @@ const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "dedup-key",
         file: "shared/store/src/request.rs",
-        guard: "SELECT $1, j.message_id, tocsin_now()",
-        without: "SELECT $1 || clock_timestamp(), j.message_id, tocsin_now()",
+        guard: "SELECT * FROM unnest($3::int[], $1::text[]",
+        without: "SELECT x.n, x.source, x.message_id || clock_timestamp() AS message_id, x.process_name, x.action,
+            x.reasons, x.body FROM unnest($3::int[], $1::text[]",
         tests: "test(bridge_crashes::)",
     },
     Sabotage {
