@@ -4,6 +4,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use domain::Role;
+use serde::Deserialize;
 
 use crate::{auth::Caller, problem::Problem};
 
@@ -48,6 +49,13 @@ impl Frame {
     pub(super) fn saying(self, said: Option<impl Into<String>>) -> Self {
         Self { said: said.map(Into::into), ..self }
     }
+}
+
+/// What was done before a page is shown again, as a word that only the page puts into a sentence.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Done {
+    #[serde(default)]
+    pub(super) done: String,
 }
 
 /// A page.

@@ -8,10 +8,9 @@ use axum::{
     response::{Redirect, Response},
 };
 use domain::Role;
-use serde::Deserialize;
 
 use super::{
-    frame::{Failed, Frame, html},
+    frame::{Done, Failed, Frame, html},
     session::{LoggedIn, Nothing, Posted},
 };
 use crate::{
@@ -39,13 +38,6 @@ async fn page(
     let Json(keys) = keys::list(MayAdminister::check(&session.caller)?, State(api)).await?;
     let frame = session.frame("Keys", "keys").saying(said);
     Ok(html(StatusCode::OK, &Keys { frame, keys, roles: Role::ALL.map(Role::as_str), created }))
-}
-
-/// What was done before this page was shown again.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Done {
-    #[serde(default)]
-    done: String,
 }
 
 pub(super) async fn list(

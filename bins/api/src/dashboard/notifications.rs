@@ -9,11 +9,10 @@ use axum::{
     response::{Redirect, Response},
 };
 use domain::{Channel, FieldKind};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    frame::{Failed, Frame, html},
+    frame::{Done, Failed, Frame, html},
     processes::process_path,
     session::{LoggedIn, Nothing, Posted},
 };
@@ -60,13 +59,6 @@ fn fields(one: &NotificationView) -> Vec<EditField> {
         ),
     });
     field.collect()
-}
-
-/// What was done before this page was shown again.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Done {
-    #[serde(default)]
-    done: String,
 }
 
 pub(super) async fn show(

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use store::Page;
 
 use super::{
-    frame::{Failed, Frame, html},
+    frame::{Done, Failed, Frame, html},
     session::{LoggedIn, Nothing, Posted},
 };
 use crate::{
@@ -93,13 +93,6 @@ struct Process {
     notifications: Vec<NotificationView>,
     steps: Vec<Step>,
     path: String,
-}
-
-/// What was done before this page was shown again.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Done {
-    #[serde(default)]
-    done: String,
 }
 
 pub(super) async fn show(

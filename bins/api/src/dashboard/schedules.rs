@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use store::{Page, ScheduleFilter};
 
 use super::{
-    frame::{Failed, Frame, html},
+    frame::{Done, Failed, Frame, html},
     processes::process_path,
     session::{LoggedIn, Nothing, Posted},
 };
@@ -206,13 +206,6 @@ fn definition(one: &ScheduleView) -> String {
     put("overlap", one.overlap.into());
     put("request", request.clone());
     serde_json::to_string_pretty(&said).unwrap_or_default()
-}
-
-/// What was done before this page was shown again.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Done {
-    #[serde(default)]
-    done: String,
 }
 
 pub(super) async fn show(
