@@ -16,6 +16,7 @@ mod checker;
 mod command;
 mod command_control;
 mod command_screens;
+mod compat;
 mod contract;
 mod dashboard;
 mod dashboard_pages;

@@ -10,16 +10,16 @@ use tokio::process::Command;
 use crate::sns_double::{Misbehaviour, SnsDouble};
 
 /// A topic with a queue that is subscribed to it, both of the test's own.
-struct Topic {
+pub(crate) struct Topic {
     endpoint: String,
     name: String,
-    arn: String,
+    pub(crate) arn: String,
     queue_url: String,
 }
 
 impl Topic {
     /// `name` ends in `.fifo` or doesn't. With raw delivery a message is what was published, else an envelope around it.
-    fn create(arena: &Arena, name: &str, raw: bool) -> Self {
+    pub(crate) fn create(arena: &Arena, name: &str, raw: bool) -> Self {
         let endpoint = arena.queue.endpoint.clone();
         let unique = arena.queue.url.rsplit('/').next().unwrap().trim_end_matches(".fifo");
         let name = format!("{unique}-{name}");
@@ -51,7 +51,7 @@ impl Topic {
     }
 
     /// Takes so many messages from the queue, with AWS's own client.
-    async fn receive(&self, count: usize) -> Vec<Value> {
+    pub(crate) async fn receive(&self, count: usize) -> Vec<Value> {
         let mut messages = Vec::new();
         let aws = devservers::workspace().join(".dev/python/bin/aws");
         let everything = ["--attribute-names", "All", "--message-attribute-names", "All"];

@@ -47,9 +47,20 @@ impl From<ApiKeyRecord> for Caller {
     }
 }
 
+/// Stands in the place of a key's first part, which is of hex digits.
+const ANONYMOUS: &str = "anonymous";
+
 impl Caller {
+    /// Somebody who needs no key for what `name` says, and may do what role `operate` may.
+    pub(crate) fn anonymous(name: &str) -> Self {
+        Self { prefix: ANONYMOUS.to_owned(), name: name.to_owned(), role: Role::Operate }
+    }
+
     /// As the audit names them.
     pub(crate) fn actor(&self) -> String {
+        if self.prefix == ANONYMOUS {
+            return format!("{ANONYMOUS} ({})", self.name);
+        }
         format!("key {} ({})", self.prefix, self.name)
     }
 
@@ -101,7 +112,7 @@ impl FailedTries {
 
 /// Lets nobody in without a key.
 pub(crate) async fn authenticate(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip());
+    let address = address(&request);
     let is_for_browsers = request.method() == Method::GET && crate::docs::is_for_browsers(request.uri().path());
     let header = request.headers().get(header::AUTHORIZATION);
     let key = header.and_then(|value| shown(value, is_for_browsers));
@@ -124,6 +135,16 @@ pub(crate) async fn authenticate(State(api): State<Arc<Api>>, mut request: Reque
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+fn address(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(from)| from.ip())
+}
+
+/// Whose key it is that a program shows as a bearer token.
+pub(crate) fn by_bearer(api: &Api, request: &Request) -> impl Future<Output = Result<Caller, Problem>> {
+    let header = request.headers().get(header::AUTHORIZATION);
+    caller(api, header.and_then(|value| shown(value, false)), address(request), false)
 }
 
 /// Whether a browser asks for a page, and not a program for data.

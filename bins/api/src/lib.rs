@@ -7,6 +7,7 @@
 mod apply;
 mod auth;
 mod channels;
+mod compat;
 mod dashboard;
 mod docs;
 mod events;
@@ -39,14 +40,14 @@ use axum::{
 use broker::Broker;
 use runtime::{
     Checks, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Program, Reader, Run, SecretString, connection_name,
-    settings::{API_LISTEN, BROKER_URL_IF_ANY, DATABASE_URL, NOTIFIER_CALL_TIMEOUT_SECONDS},
+    settings::{API_COMPAT, API_LISTEN, BROKER_URL_IF_ANY, DATABASE_URL, NOTIFIER_CALL_TIMEOUT_SECONDS},
 };
 use store::Store;
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{auth::FailedTries, docs::Documents, events::Events, problem::Problem, queues::Queues};
+use crate::{auth::FailedTries, compat::Compat, docs::Documents, events::Events, problem::Problem, queues::Queues};
 
 /// The largest body of a batch.
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
@@ -58,7 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub const PROGRAM: Program<Config> = Program {
     name: "api",
     about: "Serves the control plane over HTTP",
-    settings: &[&[API_LISTEN, BROKER_URL_IF_ANY, NOTIFIER_CALL_TIMEOUT_SECONDS]],
+    settings: &[&[API_LISTEN, API_COMPAT, BROKER_URL_IF_ANY, NOTIFIER_CALL_TIMEOUT_SECONDS]],
     has_once: false,
     read: Config::read,
 };
@@ -68,6 +69,7 @@ pub struct Config {
     database_url: SecretString,
     broker_url: Option<SecretString>,
     listen: SocketAddr,
+    compat: Compat,
     call_timeout: Duration,
 }
 
@@ -76,8 +78,15 @@ impl Config {
         let database_url = reader.secret(&DATABASE_URL);
         let broker_url = reader.optional_secret(&BROKER_URL_IF_ANY);
         let listen = reader.socket_address(&API_LISTEN);
+        let compat = reader.one_of(&API_COMPAT, Compat::WORDS);
         let call_timeout = reader.seconds(&NOTIFIER_CALL_TIMEOUT_SECONDS, 1..=300);
-        Some(Self { database_url: database_url?, broker_url, listen: listen?, call_timeout: call_timeout? })
+        Some(Self {
+            database_url: database_url?,
+            broker_url,
+            listen: listen?,
+            compat: compat?,
+            call_timeout: call_timeout?,
+        })
     }
 }
 
@@ -91,6 +100,7 @@ pub(crate) struct Api {
     documents: Documents,
     /// When the notifiers give a call up.
     call_timeout: Duration,
+    compat: Compat,
 }
 
 /// Serves until it is told to stop; then ends what was begun.
@@ -121,6 +131,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         events: Events::default(),
         documents: Documents::new(&description),
         call_timeout: config.call_timeout,
+        compat: config.compat,
     });
     let checked = store.clone();
     let check = move || {
@@ -131,6 +142,10 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
     lifecycle.spawn("events", events::look(Arc::clone(&api)));
     let service = guarded(router, Arc::clone(&api)).into_make_service_with_connect_info::<SocketAddr>();
     tracing::info!(event = "listening", api = %address, "the API is served");
+    if config.compat == Compat::Anonymous {
+        let prefix = compat::PREFIX;
+        tracing::warn!(event = "open", prefix, "everybody who can reach the API may send to any topic, without a key");
+    }
     http.up();
     let stop = lifecycle.stop.clone();
     let served = axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
@@ -213,6 +228,7 @@ fn guarded(router: Router<Arc<Api>>, api: Arc<Api>) -> Router {
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::authenticate))
         .merge(dashboard::router(&api))
+        .merge(compat::router(&api))
         .layer(middleware::from_fn(bounded))
         .with_state(api)
 }

@@ -135,7 +135,7 @@ pub(crate) async fn explain(
     Ok(Json(NotificationView::new(find(&api, id).await?, caller.sees_addresses()).into()))
 }
 
-async fn find(api: &Api, id: i64) -> Result<NotificationReport, Problem> {
+pub(crate) async fn find(api: &Api, id: i64) -> Result<NotificationReport, Problem> {
     let filter = NotificationFilter { id: Some(id), ..Default::default() };
     let found = api.store.notification_reports(filter, Page { before: None, limit: 1 }).await?;
     found.into_iter().next().ok_or_else(|| missing(id))

@@ -1,4 +1,4 @@
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use axum::{
     Json,
@@ -68,6 +68,12 @@ pub(crate) struct FieldError {
     pub(crate) field: String,
     /// What.
     pub(crate) message: String,
+}
+
+impl Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
+    }
 }
 
 impl From<wire::Reason> for FieldError {

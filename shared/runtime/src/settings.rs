@@ -63,6 +63,7 @@ settings! {
     API_URL = "url", Some("http://127.0.0.1:9470"), "Where the HTTP API is, for the command line";
     API_KEY = "key", None, "A key of the HTTP API, for the command line; `tocsin key create` makes one";
     API_LISTEN = "api.listen", Some("127.0.0.1:9470"), "Where the HTTP API is served; behind a proxy that speaks TLS, where others can reach it";
+    API_COMPAT = "api.compat", Some("off"), "The API of Call Me under /compat/callme: off, key (for who has a key of the API) or anonymous (for everybody who can reach it)";
     HEALTH_LISTEN = "health.listen", Some("127.0.0.1:9464"), "Where /health/live, /health/ready and /metrics are served; by default any free port where 9464 is taken";
     LOG_FORMAT = "log.format", Some("json"), "json or human";
     LOG_LEVEL = "log.level", Some("info"), "error, warn, info, debug, trace, or a filter such as info,lapin=debug";

@@ -59,6 +59,8 @@ pub struct ScheduleRecord {
     pub created_at: Timestamp,
     /// When a person last changed it.
     pub updated_at: Timestamp,
+    /// When somebody ended it for good.
+    pub deleted_at: Option<Timestamp>,
 }
 
 impl ScheduleRecord {
@@ -114,7 +116,7 @@ pub enum ScheduleChange {
 macro_rules! columns {
     () => {
         "id, name, owner, external_id, lines, starts_at, ends_at, on_missed, missed_window_seconds, overlap, request, \
-         paused_at, next_at, last_at, last_process, version, created_at, updated_at"
+         paused_at, next_at, last_at, last_process, version, created_at, updated_at, deleted_at"
     };
 }
 
@@ -233,6 +235,8 @@ ORDER BY id DESC LIMIT $5"
 
 const ONE: &str = concat!("SELECT ", columns!(), " FROM schedule WHERE id = $1 AND deleted_at IS NULL");
 
+const ONE_OF_ALL: &str = concat!("SELECT ", columns!(), " FROM schedule WHERE id = $1");
+
 const DUE: &str = concat!(
     "SELECT ",
     columns!(),
@@ -335,6 +339,11 @@ impl Store {
         self.fetch_all(|| sqlx::query(ONE).bind(id)).await?.first().map(record).transpose()
     }
 
+    /// The same, deleted or not.
+    pub async fn schedule_of_all(&self, id: i64) -> Result<Option<ScheduleRecord>> {
+        self.fetch_all(|| sqlx::query(ONE_OF_ALL).bind(id)).await?.first().map(record).transpose()
+    }
+
     /// Those whose time has come, at most so many, without those that are to be `left` for now.
     pub async fn schedules_due(&self, left: &[i64], limit: i64) -> Result<DueSchedules> {
         let due = self.fetch_all(|| sqlx::query(DUE).bind(left).bind(limit)).await?;
@@ -421,6 +430,7 @@ fn record(row: &PgRow) -> Result<ScheduleRecord> {
         version: row.try_get("version")?,
         created_at: row.try_get::<SqlTimestamp, _>("created_at")?.to_jiff(),
         updated_at: row.try_get::<SqlTimestamp, _>("updated_at")?.to_jiff(),
+        deleted_at: time(row, "deleted_at")?,
     })
 }
 

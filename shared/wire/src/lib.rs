@@ -2,6 +2,7 @@
 //!
 //! Parsed once, at the edge, into types that can't be wrong afterwards.
 
+mod callme;
 mod changes;
 mod dispatch;
 mod field;
@@ -11,6 +12,10 @@ mod schedule;
 mod simulation;
 mod template;
 
+pub use callme::{
+    CallmeError, CallmeMessage, callme_crontab, callme_field, callme_job, callme_message, callme_schedule,
+    callme_schedule_of,
+};
 pub use changes::{Changes, parse_changes};
 pub use dispatch::{Dispatch, InvalidDispatch, Item, MAX_ITEMS, queue_name, routing_key};
 pub use request::{
