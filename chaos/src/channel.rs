@@ -16,6 +16,7 @@ pub(crate) const CHANNELS: &[Channel] = &[
     Channel { name: "sms", program: "notifier-sms", everybody: Some("+4479*") },
     Channel { name: "email", program: "notifier-email", everybody: Some("*@example.org") },
     Channel { name: "pubnub", program: "notifier-pubnub", everybody: Some("ch-*") },
+    Channel { name: "sns", program: "notifier-sns", everybody: Some("arn:aws:sns:us-east-1:000000000000:t-*") },
     Channel { name: "webhook", program: "notifier-webhook", everybody: Some("/webhook/*") },
     Channel { name: "console", program: "notifier-console", everybody: None },
 ];
@@ -64,6 +65,7 @@ impl Channel {
             "sms" => format!("+4479{number:07}{digit}"),
             "email" => format!("{number}-{digit}@example.org"),
             "pubnub" => format!("ch-{number}-{digit}"),
+            "sns" => format!("arn:aws:sns:us-east-1:000000000000:t-{number}-{digit}"),
             "webhook" => format!("/webhook/{number}-{digit}"),
             _ => format!("line-{number}"),
         };
@@ -72,6 +74,7 @@ impl Channel {
             "sms" => json!({"phone-number": address, "message": "a new order"}),
             "email" => json!({"email": address, "subject": "A new order", "body": "Nobody has confirmed it."}),
             "pubnub" => json!({"pubnub-channel": address}),
+            "sns" => json!({"topic-arn": address, "payload": {"order": number}}),
             "webhook" => json!({"url": format!("{simulator}{address}"), "payload": {"order": number}}),
             _ => json!({"message": address}),
         };

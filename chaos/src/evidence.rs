@@ -69,13 +69,18 @@ pub(crate) struct Arrival {
     pub(crate) accepted: bool,
 }
 
+/// What SQS calls a request; an occurrence of a schedule goes by the schedule and its second.
+const MESSAGE_ID: &str = "
+CASE WHEN r.source LIKE 'schedule:%' THEN r.source || ' ' || extract(epoch FROM r.message_id::timestamptz)::bigint
+    ELSE r.message_id END AS message_id";
+
 const REQUESTS: &str = "
-SELECT id, message_id, outcome, coalesce(jsonb_array_length(reasons), 0) AS reasons,
-    (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint AS committed
-FROM request ORDER BY id";
+SELECT r.id, $MESSAGE_ID, r.outcome, coalesce(jsonb_array_length(r.reasons), 0) AS reasons,
+    (extract(epoch FROM pg_xact_commit_timestamp(r.xmin)) * 1000000)::bigint AS committed
+FROM request r ORDER BY r.id";
 
 const NOTIFICATIONS: &str = "
-SELECT n.id, r.message_id, coalesce(c.address, c.options->>'message') AS address, n.state, n.reason,
+SELECT n.id, $MESSAGE_ID, coalesce(c.address, c.options->>'message') AS address, n.state, n.reason,
     (extract(epoch FROM n.scheduled_at) * 1000000)::bigint AS scheduled_at,
     (extract(epoch FROM n.finished_at) * 1000000)::bigint AS finished_at
 FROM notification n JOIN request r ON r.id = n.request_id JOIN notification_content c ON c.notification_id = n.id
@@ -90,8 +95,8 @@ impl Evidence {
     /// Asks the database, the simulated providers and the logs.
     pub(crate) fn collect(installation: &Installation) -> Result<Self> {
         let mut this = Self {
-            requests: rows(installation, REQUESTS)?,
-            notifications: rows(installation, NOTIFICATIONS)?,
+            requests: rows(installation, &REQUESTS.replace("$MESSAGE_ID", MESSAGE_ID))?,
+            notifications: rows(installation, &NOTIFICATIONS.replace("$MESSAGE_ID", MESSAGE_ID))?,
             queue_depth: installation.queue.depth()?,
             dead_letters: installation.number("SELECT count(*) FROM dead_letter")?,
             ..Self::default()

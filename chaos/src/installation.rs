@@ -33,6 +33,7 @@ pub(crate) struct Installation {
     pub(crate) brokers: Vec<RabbitMq>,
     pub(crate) queue: RequestQueue,
     pub(crate) simulator: Simulator,
+    pub(crate) api: Api,
     pub(crate) programs: Vec<Program>,
     pub(crate) workplace: Workplace,
     ministack: MiniStack,
@@ -43,6 +44,12 @@ pub(crate) struct Installation {
 pub(crate) struct RequestQueue {
     endpoint: String,
     url: String,
+}
+
+/// The HTTP API, and a key to it.
+pub(crate) struct Api {
+    pub(crate) url: String,
+    pub(crate) key: String,
 }
 
 /// The simulated providers.
@@ -73,10 +80,13 @@ impl Installation {
         migrate(&postgres)?;
         let queue = RequestQueue::create(&ministack.url())?;
         let simulator = Simulator::start(&workplace, &logs)?;
-        let mut this = Self { postgres, brokers, queue, simulator, programs: Vec::new(), workplace, ministack, logs };
+        let api = Api { url: format!("http://127.0.0.1:{}", free_port()?), key: String::new() };
+        let programs = Vec::new();
+        let mut this = Self { postgres, brokers, queue, simulator, api, programs, workplace, ministack, logs };
+        this.api.key = this.operate(&["key", "create", "chaos", "--role", "operate"])?;
         let twice = ["bridge", "activator", "notifier-phone"];
         let workers = CHANNELS.iter().map(|channel| channel.program);
-        for name in ["bridge", "activator"].into_iter().chain(workers) {
+        for name in ["bridge", "activator", "api"].into_iter().chain(workers) {
             let copies = if twice.contains(&name) { 2 } else { 1 };
             for copy in 1..=copies {
                 let label = if copies == 1 { name.to_owned() } else { format!("{name}-{copy}") };
@@ -119,8 +129,8 @@ impl Installation {
         self.postgres.ask(DATABASE, sql)?.parse().with_context(|| sql.to_owned())
     }
 
-    /// Runs `tocsin`, the operator's command.
-    pub(crate) fn operate(&self, arguments: &[&str]) -> Result<()> {
+    /// Runs `tocsin`, the operator's command, and answers what it says.
+    pub(crate) fn operate(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(programs_dir()?.join("tocsin"));
         command.args(arguments).env_clear().stdin(Stdio::null());
         command.env("TOCSIN_DATABASE__URL", url_for("tocsin", &self.postgres.url(DATABASE)));
@@ -128,7 +138,7 @@ impl Installation {
         if !output.status.success() {
             bail!("tocsin {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// Where the programs' logs are.
@@ -193,6 +203,8 @@ impl Installation {
             ("TOCSIN_PUBNUB__SERVICE_URL", simulator.url.clone()),
             ("TOCSIN_PUBNUB__PUB_KEY", "pub-key-development".to_owned()),
             ("TOCSIN_PUBNUB__SUB_KEY", "sub-key-development".to_owned()),
+            ("TOCSIN_SNS__ENDPOINT_URL", simulator.url.clone()),
+            ("TOCSIN_API__LISTEN", self.api.url.trim_start_matches("http://").to_owned()),
             ("TOCSIN_WEBHOOK__SECRET", WEBHOOK_SECRET.to_owned()),
             ("TOCSIN_WEBHOOK__ALLOW_PRIVATE", "true".to_owned()),
             ("TOCSIN_NOTIFIER__CALL_TIMEOUT_SECONDS", CALL_TIMEOUT_SECONDS.to_string()),

@@ -13,6 +13,7 @@ mod program;
 mod providers;
 mod reconcile;
 mod report;
+mod schedules;
 mod story;
 
 use std::{
@@ -153,13 +154,15 @@ fn play(
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Report> {
     let begin = Instant::now();
+    let occurrences = schedules::make(&installation.api, Duration::from_secs_f64(arguments.minutes * 60.0))?;
     say(&format!("all is up; faults for {} minutes", arguments.minutes));
-    let (sent, faults, mut problems) = send_and_break(arguments, seed, installation, pause, say)?;
+    let (mut sent, faults, mut problems) = send_and_break(arguments, seed, installation, pause, say)?;
+    sent.extend(occurrences);
     let faults_over = now_micros();
     if let Err(error) = installation.wait_until_ready(Duration::from_secs(60)) {
         problems.push(format!("after all faults: {error:#}"));
     }
-    say(&format!("{} requests were sent; draining", sent.len()));
+    say(&format!("{} requests were sent or scheduled; draining", sent.len()));
     let drained = drain(installation, sent.len(), faults_over, pause, say)?;
     problems.extend(installation.stop_programs());
     let evidence = Evidence::collect(installation)?;

@@ -22,12 +22,19 @@ const SEND_TRIES: usize = 5;
 /// A request, as it was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
-    /// What SQS calls it.
+    /// What SQS calls it. An occurrence of a schedule, which nobody sends: the schedule and the second.
     pub(crate) message_id: String,
     /// Its process, which is its message group too.
     pub(crate) process: String,
     /// What it asks for.
     pub(crate) asks: Asks,
+}
+
+impl Sent {
+    /// Whether a schedule is to make it.
+    pub(crate) fn is_occurrence(&self) -> bool {
+        self.message_id.starts_with("schedule:")
+    }
 }
 
 /// What a request asks for.

@@ -35,6 +35,8 @@ pub(crate) struct Verdict {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) requests: usize,
+    /// Those of them that are occurrences of schedules.
+    pub(crate) occurrences: usize,
     pub(crate) rejected: usize,
     pub(crate) ignored: usize,
     pub(crate) accepted: usize,
@@ -99,6 +101,7 @@ impl<'a> Court<'a> {
         }
         for one in sent {
             self.verdict.tally.requests += 1;
+            self.verdict.tally.occurrences += usize::from(one.is_occurrence());
             let rows = recorded.remove(one.message_id.as_str()).unwrap_or_default();
             match rows[..] {
                 [row] => self.judge_request(one, row),

@@ -76,7 +76,8 @@ impl Report {
             ("RabbitMQ nodes".to_owned(), if self.cluster { "3" } else { "1" }.to_owned()),
             ("lasted, draining included".to_owned(), format!("{:.0} s", self.lasted.as_secs_f64())),
             ("drained after".to_owned(), format!("{:.0} s", self.drained.as_secs_f64())),
-            row("requests sent", tally.requests),
+            row("requests", tally.requests),
+            row("  of them occurrences of schedules", tally.occurrences),
             row("  of them rejected, as they must be", tally.rejected),
             row("  of them ignored", tally.ignored),
             row("notifications accepted", tally.accepted),
@@ -112,7 +113,7 @@ impl Report {
         json!({
             "passed": self.passed(), "seed": self.seed, "rabbitmq_nodes": if self.cluster { 3 } else { 1 },
             "seconds": self.lasted.as_secs_f64(), "drain_seconds": self.drained.as_secs_f64(),
-            "requests": tally.requests, "rejected": tally.rejected, "ignored": tally.ignored,
+            "requests": tally.requests, "occurrences": tally.occurrences, "rejected": tally.rejected, "ignored": tally.ignored,
             "accepted": tally.accepted, "delivered": tally.delivered, "failed": tally.failed,
             "cancelled": tally.cancelled, "pending": tally.pending, "lost": tally.lost, "calls": tally.calls,
             "calls_after_stop": tally.calls_after_stop, "early_calls": tally.early_calls,

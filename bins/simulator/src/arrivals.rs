@@ -9,13 +9,14 @@ pub struct Arrival {
     pub number: usize,
     /// When, in microseconds since 1970 by this machine's clock.
     pub at: i64,
-    /// `twilio-call`, `twilio-message`, `pubnub`, `webhook` or `mail`.
+    /// `twilio-call`, `twilio-message`, `pubnub`, `webhook`, `sns` or `mail`.
     pub kind: &'static str,
     /// Its path and query; empty for a mail.
     pub path: String,
     /// The Authorization header, or the user who logged in at the mail server.
     pub authorization: Option<String>,
-    /// Whom it was for: a number, a PubNub channel, a webhook's path, a mail's first recipient.
+    /// Whom it was for: a number, a PubNub channel, a webhook's path, an SNS topic, a mail's first
+    /// recipient.
     pub address: String,
     /// The body as it came, or the mail with its headers.
     pub body: String,

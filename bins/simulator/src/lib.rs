@@ -5,6 +5,7 @@
 //! | `POST /2010-04-01/Accounts/{sid}/Calls.json`, `Messages.json` | Twilio: checks what Twilio checks, answers as Twilio does |
 //! | `POST /publish/{pub}/{sub}/0/{channel}/0` | PubNub |
 //! | `POST /webhook/{any}` | takes anything whose Standard Webhooks signature is right |
+//! | `POST /` | SNS: `Publish` to any topic, and `ListTopics`; a FIFO topic leaves nothing out |
 //! | SMTP | a mail server, with STARTTLS or implicit TLS |
 //! | `GET /` | a page with all that arrived |
 //! | `GET /simulator/arrivals?after=N` | the same as JSON, from number N+1 on |
@@ -17,6 +18,7 @@ mod providers;
 mod rules;
 mod server;
 mod smtp;
+mod sns;
 mod twilio;
 
 use std::{
@@ -39,7 +41,7 @@ use tokio::{
 #[command(
     name = "simulator",
     version,
-    about = "Stands in for Twilio, PubNub, webhook receivers and a mail server",
+    about = "Stands in for Twilio, PubNub, SNS, webhook receivers and a mail server",
     after_help = RULES_HELP
 )]
 pub struct Arguments {
@@ -78,6 +80,7 @@ How to behave:  curl -X PUT http://127.0.0.1:9480/simulator/rules -H 'content-ty
                   {\"address\": \"+49*\", \"drop\": true}, {\"address\": \"+7*\", \"hang\": true}]'
                 The first rule whose address fits (* stands for anything) and whose times are not used up applies.
                 drop: accept it, then break the connection without an answer. hang: never answer.
+                words: what PubNub says, the code of SNS's error.
                 stage, for mail: greeting, login, recipient (the default) or end, when all of it has come.";
 
 /// What the simulator remembers.

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{Answered, Arrival, Rule, Simulator, rules::rule_for, twilio};
+use crate::{Answered, Arrival, Rule, Simulator, rules::rule_for, sns, twilio};
 
 /// Marks a response in whose stead the connection is broken.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,7 @@ type Shared = State<Arc<Simulator>>;
 
 pub(crate) fn router() -> Router<Arc<Simulator>> {
     Router::new()
+        .route("/", post(sns))
         .route("/2010-04-01/Accounts/{sid}", get(twilio_account))
         .route("/2010-04-01/Accounts/{sid}/Calls.json", post(twilio_call))
         .route("/2010-04-01/Accounts/{sid}/Messages.json", post(twilio_message))
@@ -67,12 +68,17 @@ async fn twilio_create(
     } else {
         Some((401, 20003, "Authenticate"))
     };
-    let refusal = refusal.map(|(status, code, message)| (status, twilio::error(status, code, message)));
+    let refusal = refusal.map(|(status, code, message)| (status, Json(twilio::error(status, code, message))));
     let by_rule = |rule: &Rule| {
         let status = rule.status?;
-        Some((status, twilio::error(status, rule.code.unwrap_or(20000 + u32::from(status)), "as the rule says")))
+        let code = rule.code.unwrap_or(20000 + u32::from(status));
+        Some((status, Json(twilio::error(status, code, "as the rule says"))))
     };
-    simulator.answer(arrival, refusal, by_rule, |number| accept(&sid, number, &form), 201).await
+    let accept = |number: usize| {
+        let accepted = accept(&sid, number, &form);
+        (accepted["sid"].as_str().unwrap_or_default().to_owned(), Json(accepted))
+    };
+    simulator.answer(arrival, refusal, by_rule, accept, 201).await
 }
 
 async fn pubnub(
@@ -83,23 +89,52 @@ async fn pubnub(
     body: String,
 ) -> Response<Body> {
     let is_json = serde_json::from_str::<Value>(&body).is_ok();
-    let refusal = (!is_json).then(|| (400, json!([0, "Invalid JSON", "17000000000000000"])));
-    let by_rule =
-        |rule: &Rule| Some((rule.status?, json!([0, rule.words.as_deref().unwrap_or("as the rule says"), "0"])));
-    let accept = |number: usize| json!([1, "Sent", (17_000_000_000_000_000 + number).to_string()]);
+    let refusal = (!is_json).then(|| (400, Json(json!([0, "Invalid JSON", "17000000000000000"]))));
+    let by_rule = |rule: &Rule| {
+        let words = rule.words.as_deref().unwrap_or("as the rule says");
+        Some((rule.status?, Json(json!([0, words, "0"]))))
+    };
+    let accept = |number: usize| {
+        let timetoken = (17_000_000_000_000_000 + number).to_string();
+        (timetoken.clone(), Json(json!([1, "Sent", timetoken])))
+    };
     simulator.answer(arrival("pubnub", &uri, &headers, channel, body), refusal, by_rule, accept, 200).await
 }
 
 async fn webhook(State(simulator): Shared, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
     let verified = simulator.webhook.as_ref().is_none_or(|webhook| webhook.verify(&body, &headers).is_ok());
-    let refusal = (!verified).then(|| (401, json!({"error": "the signature is wrong"})));
+    let refusal = (!verified).then(|| (401, Json(json!({"error": "the signature is wrong"}))));
     let body = String::from_utf8_lossy(&body).into_owned();
     let mut arrival = arrival("webhook", &uri, &headers, uri.path().to_owned(), body);
     let text = |value: &header::HeaderValue| value.to_str().unwrap_or_default().to_owned();
     let webhook_headers = headers.iter().filter(|(name, _)| name.as_str().starts_with("webhook-"));
     arrival.form = webhook_headers.map(|(name, value)| (name.to_string(), text(value))).collect();
-    let by_rule = |rule: &Rule| Some((rule.status?, json!({"error": "as the rule says"})));
-    simulator.answer(arrival, refusal, by_rule, |number| json!({"id": number.to_string()}), 201).await
+    let by_rule = |rule: &Rule| Some((rule.status?, Json(json!({"error": "as the rule says"}))));
+    let accept = |number: usize| (number.to_string(), Json(json!({"id": number.to_string()})));
+    simulator.answer(arrival, refusal, by_rule, accept, 201).await
+}
+
+/// SNS, as its clients ask by the query protocol. A rule's words are the error's code.
+async fn sns(State(simulator): Shared, uri: Uri, headers: HeaderMap, body: String) -> Response<Body> {
+    let form: Form = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    match form.get("Action").map(String::as_str) {
+        Some("ListTopics") => return sns::topics().into_response(),
+        Some("Publish") => {}
+        _ => return (StatusCode::BAD_REQUEST, sns::error(400, Some("InvalidAction"))).into_response(),
+    }
+    let topic = form.get("TopicArn").cloned().unwrap_or_default();
+    let arrival = Arrival { form, ..arrival("sns", &uri, &headers, topic, body) };
+    let problem = sns::problem(&arrival.form, arrival.authorization.as_deref());
+    let refusal = problem.map(|(status, code)| (status, sns::error(status, Some(code))));
+    let by_rule = |rule: &Rule| {
+        let status = rule.status?;
+        Some((status, sns::error(status, rule.words.as_deref().or(sns::code(status)))))
+    };
+    let accept = |number: usize| {
+        let id = sns::message_id(number);
+        (id.clone(), sns::published(&id))
+    };
+    simulator.answer(arrival, refusal, by_rule, accept, 200).await
 }
 
 fn authorization(headers: &HeaderMap) -> Option<String> {
@@ -113,13 +148,13 @@ fn arrival(kind: &'static str, uri: &Uri, headers: &HeaderMap, address: String, 
 
 impl Simulator {
     /// Notes the arrival with what will be done about it, and then does it. `success` is the status of what is
-    /// accepted.
-    async fn answer(
+    /// accepted, and `accept` makes its id and the answer.
+    async fn answer<T: IntoResponse>(
         &self,
         arrival: Arrival,
-        refusal: Option<(u16, Value)>,
-        by_rule: impl Fn(&Rule) -> Option<(u16, Value)>,
-        accept: impl Fn(usize) -> Value,
+        refusal: Option<(u16, T)>,
+        by_rule: impl Fn(&Rule) -> Option<(u16, T)>,
+        accept: impl Fn(usize) -> (String, T),
         success: u16,
     ) -> Response<Body> {
         let rule = match &refusal {
@@ -134,11 +169,8 @@ impl Simulator {
             None => Answered::Status(success),
         };
         let accepted = refusal.is_none() && answered != Answered::Hung;
-        let number = self.note(Arrival { answered, ..arrival }, |number| {
-            let accepted_as = accept(number);
-            let id = accepted_as["sid"].as_str().or(accepted_as["id"].as_str()).or(accepted_as[2].as_str());
-            accepted.then(|| id.unwrap_or_default().to_owned())
-        });
+        let id = |number| accepted.then(|| accept(number).0);
+        let number = self.note(Arrival { answered, ..arrival }, id);
         tokio::time::sleep(Duration::from_millis(rule.delay_ms)).await;
         let (status, body) = match (answered, refusal) {
             (Answered::Hung, _) => std::future::pending().await,
@@ -148,10 +180,9 @@ impl Simulator {
                 return response;
             }
             (Answered::Status(_), Some(refusal)) => refusal,
-            (Answered::Status(status), None) => (status, accept(number)),
+            (Answered::Status(status), None) => (status, accept(number).1),
         };
-        let mut response =
-            (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), Json(body)).into_response();
+        let mut response = (StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY), body).into_response();
         if let Some(location) = rule.location.and_then(|location| location.parse().ok()) {
             response.headers_mut().insert(header::LOCATION, location);
         }

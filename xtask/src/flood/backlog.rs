@@ -51,14 +51,14 @@ impl Lane {
     }
 }
 
-/// The channels, with a fifth of what is due each.
+/// The channels, with a sixth of what is due each.
 pub(crate) fn lanes(due: u64) -> Vec<Lane> {
     let lane = |channel, delay_ms, in_flight, usable, address| Lane {
         channel,
         delay_ms,
         in_flight,
         usable,
-        due: due / 5,
+        due: due / 6,
         hanging: if channel == "webhook" { MAX_HANGING.min(due / 50) } else { 0 },
         address,
     };
@@ -66,6 +66,7 @@ pub(crate) fn lanes(due: u64) -> Vec<Lane> {
         lane("phone", 400, 100, 100, "'+1' || 200000000 + n"),
         lane("sms", 400, 100, 100, "'+2' || 200000000 + n"),
         lane("pubnub", 100, 32, 32, "'channel-' || n"),
+        lane("sns", 200, 64, 64, "'arn:aws:sns:us-east-1:000000000000:flood-' || n"),
         // Two addresses, of which each may have a quarter of the slots.
         lane(
             "webhook",
@@ -96,7 +97,11 @@ pub(crate) fn make_due(stage: &Stage, lanes: &[Lane]) -> Result<()> {
     for lane in lanes {
         let address = lane.address.replace("$PORT", &format!("':{port}'"));
         let hanging = format!("'http://localhost:{port}/webhook/hang/' || n");
-        let options = if lane.channel == "sms" { r#"{"message": "a new order"}"# } else { "{}" };
+        let options = match lane.channel {
+            "sms" => r#"{"message": "a new order"}"#,
+            "sns" => r#"{"payload": "a new order"}"#,
+            _ => "{}",
+        };
         // What hangs has one attempt, or it would take minutes after all else.
         postgres.ask(
             DATABASE,
@@ -185,7 +190,7 @@ fn entry(queue: u64, number: u64, processes: u64) -> serde_json::Value {
 /// Makes the providers slow, and one address hang.
 pub(crate) fn set_rules(stage: &Stage) -> Result<()> {
     let mut rules = vec![json!({"address": "/webhook/hang/*", "hang": true})];
-    let slow = [("+1*", "phone"), ("+2*", "sms"), ("channel-*", "pubnub"), ("/webhook/*", "webhook")];
+    let slow = [("+1*", "phone"), ("+2*", "sms"), ("channel-*", "pubnub"), ("arn:*", "sns"), ("/webhook/*", "webhook")];
     let delays = lanes(0);
     for (address, channel) in slow {
         let delay = delays.iter().find(|lane| lane.channel == channel).map_or(0, |lane| lane.delay_ms);
