@@ -9,9 +9,6 @@ use crate::{
     stage::{Stage, micros_now, stop, wait_for, wait_until},
 };
 
-/// Rounds with more load of others than this are not counted.
-pub(crate) const MOST_OTHER_LOAD: f64 = 0.05;
-
 /// One contender's run over work that fell due at one moment, checked: everything arrived once or more, and every
 /// outcome was recorded.
 #[derive(Debug, Clone, Serialize)]

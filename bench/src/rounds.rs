@@ -2,13 +2,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 
-use crate::{
-    contender::Contender,
-    drain::{Drain, MOST_OTHER_LOAD},
-    figures::show,
-    progress::Progress,
-    report::Table,
-};
+use crate::{contender::Contender, drain::Drain, figures::show, measures::Bench, report::Table};
 
 /// Interleaved rounds: each contender once a round, in turn forwards and backwards, so that each ratio is of runs that
 /// were near in time. A machine's speed drifts by up to two within minutes.
@@ -19,9 +13,9 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     pub(crate) fn run(
+        bench: &Bench,
         count: usize,
         contenders: &[&dyn Contender],
-        progress: &Progress,
         mut run: impl FnMut(&dyn Contender) -> Result<Drain>,
     ) -> Result<Self> {
         let mut this = Self { rounds: Vec::new(), dropped: 0 };
@@ -32,13 +26,15 @@ impl Rounds {
             }
             let mut round = Vec::new();
             for contender in order {
-                progress.say(&format!("round {} of {count}: {}", this.rounds.len() + 1, contender.name()));
+                bench.progress.say(&format!("round {} of {count}: {}", this.rounds.len() + 1, contender.name()));
                 round.push(run(contender)?);
             }
-            if let Some(disturbed) = round.iter().find(|run| run.other_load > MOST_OTHER_LOAD) {
+            if let Some(disturbed) = round.iter().find(|run| bench.is_disturbed(run.other_load)) {
                 this.dropped += 1;
                 let percent = disturbed.other_load * 100.0;
-                progress.print(&format!("a round is dropped: {percent:.0}% other load beside {}", disturbed.contender));
+                bench
+                    .progress
+                    .print(&format!("a round is dropped: {percent:.0}% other load beside {}", disturbed.contender));
                 ensure!(this.dropped <= 2 * count, "this machine is too busy to measure on");
                 continue;
             }

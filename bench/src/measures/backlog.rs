@@ -32,7 +32,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
         // The largest once: adding the rows takes longer than all the rest.
         let count = if rows > 1_000_000 { 1 } else { bench.rounds };
         let contenders: [&dyn Contender; 2] = [&without, &beside];
-        let rounds = Rounds::run(count, &contenders, &bench.progress, |contender| {
+        let rounds = Rounds::run(bench, count, &contenders, |contender| {
             let keep = contender.name() == beside.label;
             drain(bench.stage, contender, Setup { count: bench.count, keep })
         })?;

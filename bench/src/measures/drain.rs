@@ -17,7 +17,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
     let one_id = Tocsin { bundle: 1, label: "tocsin, one id a message", ..Tocsin::default() };
     let mut contenders: Vec<&dyn Contender> = vec![&tocsin, &one_id];
     contenders.extend(&bench.peers);
-    let rounds = Rounds::run(bench.rounds, &contenders, &bench.progress, |contender| {
+    let rounds = Rounds::run(bench, bench.rounds, &contenders, |contender| {
         drain(bench.stage, contender, Setup { count: bench.count, keep: false })
     })?;
     let mut tables = rounds.tables(&contenders);

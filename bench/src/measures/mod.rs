@@ -24,6 +24,17 @@ pub(crate) struct Bench<'a> {
     pub(crate) progress: Progress,
 }
 
+/// A round with more load of others than this is not counted.
+const MOST_OTHER_LOAD: f64 = 0.05;
+
+impl Bench<'_> {
+    /// Whether a round in which others used this part of the machine must be dropped. Small ones are never: the bench's own
+    /// work before and after them weighs too much.
+    pub(crate) fn is_disturbed(&self, other_load: f64) -> bool {
+        !self.quick && other_load > MOST_OTHER_LOAD
+    }
+}
+
 /// A measure.
 pub(crate) struct Measure {
     /// As options and the report call it.

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::Bench;
 use crate::{
     contender::{Contender, Work},
-    drain::MOST_OTHER_LOAD,
     figures::show,
     report::{Section, Table},
     stage::{micros_now, stop, wait_for, wait_until},
@@ -44,7 +43,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
                 bench.progress.say(&format!("{}: {}", pace.name, contender.name()));
                 round.push((contender.name(), run(bench, *contender, pace)?));
             }
-            if round.iter().any(|(_, run)| run["other_load"].as_f64() > Some(MOST_OTHER_LOAD)) {
+            if round.iter().any(|(_, run)| run["other_load"].as_f64().is_some_and(|load| bench.is_disturbed(load))) {
                 dropped += 1;
                 bench.progress.print("a round is dropped for other load");
                 ensure!(dropped <= 2 * bench.rounds, "this machine is too busy to measure on");

@@ -22,7 +22,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
     let all: Vec<&dyn Contender> =
         notifiers.iter().chain([&activators]).map(|contender| contender as &dyn Contender).collect();
     activators.prepare(bench.stage)?;
-    let rounds = Rounds::run(bench.rounds, &all, &bench.progress, |contender| {
+    let rounds = Rounds::run(bench, bench.rounds, &all, |contender| {
         drain(bench.stage, contender, Setup { count: bench.count, keep: false })
     })?;
     let rates = |name: &str| -> Vec<f64> {

@@ -24,7 +24,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
     tocsin.prepare(bench.stage)?;
     bench.stage.start_sink(ANSWER_AFTER)?;
     let contenders: [&dyn Contender; 1] = [&tocsin];
-    let rounds = Rounds::run(bench.rounds, &contenders, &bench.progress, |contender| {
+    let rounds = Rounds::run(bench, bench.rounds, &contenders, |contender| {
         drain(bench.stage, contender, Setup { count: bench.count, keep: false })
     });
     bench.stage.start_sink(Duration::ZERO)?;
