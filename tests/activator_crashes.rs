@@ -36,7 +36,9 @@ async fn frozen_past_its_claim_and_resumed_it_changes_nothing() {
     frozen.frozen().await;
     let other = arena.start("activator").await;
     arena.database.shift_time(AFTER_A_RESCUE).await;
-    arena.notifications_in("sending", 20, 30).await;
+    // Before it has called, a worker gives back what it claimed too long ago.
+    let all_called = || async { (arena.simulator.called().len() == 20).then_some(()) };
+    wait_for("a call to each", Duration::from_secs(30), all_called).await;
     let claims = "SELECT fence || ' ' || wake_at FROM notification ORDER BY id";
     let before = arena.database.texts(claims).await;
     frozen.signal(Signal::CONT);

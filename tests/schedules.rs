@@ -1,6 +1,6 @@
 //! Schedules and leases, as processes on real servers. What fired is counted at the provider.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 use testkit::{Api, Arena, Signal, wait_for};
@@ -35,6 +35,15 @@ async fn outcomes(arena: &Arena, schedule: i64, outcome: &str) -> i64 {
     arena.database.count(&count).await
 }
 
+/// Waits until the calls of so many seconds have been made, and counts them at the provider.
+async fn each_second_is_called_once(arena: &Arena, from: i64, seconds: i64) {
+    arena.notifications_in("delivered", seconds, 60).await;
+    let mut called = arena.simulator.called();
+    called.sort_unstable();
+    let expected: Vec<_> = (from..from + seconds).map(|second| format!("+385{second}")).collect();
+    assert_eq!(called, expected, "each once");
+}
+
 #[tokio::test]
 async fn each_second_fires_once_while_one_activator_after_the_other_is_killed() {
     const SECONDS: i64 = 70;
@@ -65,13 +74,34 @@ async fn each_second_fires_once_while_one_activator_after_the_other_is_killed() 
     arena.counted(ACCEPTED, SECONDS, 60).await;
     // What a dead one had taken and not published comes after a minute.
     arena.database.shift_time(&format!("{} seconds", 5 * LEASE_LIFE + 65)).await;
-    arena.notifications_in("delivered", SECONDS, 60).await;
-    let mut called = arena.simulator.called();
-    called.sort_unstable();
-    let expected: Vec<_> = (from..from + SECONDS).map(|second| format!("+385{second}")).collect();
-    assert_eq!(called, expected, "each once");
+    each_second_is_called_once(&arena, from, SECONDS).await;
     let early = "SELECT count(*) FROM notification WHERE accepted_at < scheduled_at";
     assert_eq!(arena.database.count(early).await, 0);
+}
+
+#[tokio::test]
+async fn a_whole_minute_of_two_activators_of_which_one_is_killed_each_ten_seconds() {
+    const SECONDS: i64 = 60;
+    let arena = Arena::new().await;
+    let api = arena.start_api().await;
+    let _worker = arena.start("notifier-phone").await;
+    let mut activators = VecDeque::from([arena.start("activator").await, arena.start("activator").await]);
+    let from = now(&arena).await + 2;
+    make(
+        &api,
+        &json!({"name": "each second", "lines": [{"cron": "* * * * * *"}], "from": from, "until": from + SECONDS,
+            "missed": "all", "request": calls("tick-{{ occurrence }}")}),
+    );
+    for kill_at in (from + 10..from + SECONDS).step_by(10) {
+        let is_over = || async { (now(&arena).await >= kill_at).then_some(()) };
+        wait_for("ten seconds to pass", std::time::Duration::from_secs(30), is_over).await;
+        activators.pop_front().unwrap().kill();
+        activators.push_back(arena.start("activator").await);
+    }
+    arena.counted(ACCEPTED, SECONDS, 60).await;
+    // What a dead one had taken and not published comes after a minute.
+    arena.database.shift_time("65 seconds").await;
+    each_second_is_called_once(&arena, from, SECONDS).await;
 }
 
 #[tokio::test]

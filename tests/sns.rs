@@ -81,7 +81,7 @@ impl Topic {
     }
 
     /// How many messages the queue has.
-    fn depth(&self) -> String {
+    pub(crate) fn depth(&self) -> String {
         let ask = json!({"QueueUrl": self.queue_url, "AttributeNames": ["ApproximateNumberOfMessages"]});
         let answer = sqs(&self.endpoint, "GetQueueAttributes", &ask).unwrap();
         answer["Attributes"]["ApproximateNumberOfMessages"].as_str().unwrap().to_owned()

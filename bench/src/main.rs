@@ -36,7 +36,8 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", version)]
 struct Arguments {
-    /// Measures to take, of: drain, backlog, punctuality, idle, intake, slow-provider, scale, stop
+    /// Measures to take, of: drain, backlog, punctuality, idle, intake, slow-provider, scale, stop, schedules,
+    /// retention
     #[arg(value_name = "MEASURE")]
     measures: Vec<String>,
 

@@ -136,6 +136,51 @@ impl Tocsin {
         Ok(bridge)
     }
 
+    /// Adds notifications that were over 100 days ago, a thousand of a process.
+    pub(crate) fn add_old(&self, stage: &Stage, count: u64) -> Result<()> {
+        let url = stage.sink_url(0);
+        let sql = format!(
+            "WITH p AS (
+                 INSERT INTO process (name, run) SELECT 'old-' || g, 1 FROM generate_series(1, {count} / 1000) g RETURNING id
+             ), r AS (
+                 INSERT INTO request (source, message_id, received_at, process_id, action, outcome, body)
+                 SELECT 'bench', 'old-' || id, now() - interval '100 days', id, 'start', 'accepted', '' FROM p
+                 RETURNING id, process_id, received_at
+             ), n AS (
+                 INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,
+                     accepted_at, expires_at, finished_at, max_attempts, attempts, fence, state)
+                 SELECT r.process_id, r.id, 1, 'main', 'webhook', r.received_at, r.received_at, r.received_at,
+                     r.received_at + interval '1 day', r.received_at, 5, 1, 1, 'delivered'
+                 FROM r, generate_series(1, 1000) g
+                 RETURNING id, finished_at
+             ), a AS (
+                 INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome, worker)
+                 SELECT id, 1, finished_at, finished_at, 'delivered', 'bench' FROM n
+             )
+             INSERT INTO notification_content (notification_id, address, options)
+             SELECT id, '{url}', jsonb_build_object('payload', jsonb_build_object('pad', repeat('x', 256))) FROM n"
+        );
+        stage.postgres.ask(&self.database(), &sql)?;
+        stage.postgres.ask(&self.database(), "VACUUM ANALYZE").map(drop)
+    }
+
+    /// Adds schedules that are all due at this second, and only then.
+    pub(crate) fn add_schedules(&self, stage: &Stage, count: u64, due: u64) -> Result<()> {
+        let request = json!({
+            "process-id": "{{ schedule.name }}-{{ occurrence }}",
+            "notifications": [{"channel": "webhook", "in": 86_400, "url": stage.sink_url(0),
+                "payload": {"occurrence": "{{ occurrence }}", "pad": "x".repeat(256)}}],
+        });
+        let sql = format!(
+            "INSERT INTO schedule (name, lines, starts_at, ends_at, on_missed, missed_window_seconds, overlap, request,
+                 next_at, created_at, updated_at)
+             SELECT 's' || n, '[{{\"cron\": \"* * * * * *\", \"time-zone\": \"Europe/Zagreb\"}}]', now(),
+                 to_timestamp({due} + 1), 'last', 300, 'skip', '{request}', to_timestamp({due}), now(), now()
+             FROM generate_series(1, {count}) n"
+        );
+        stage.postgres.ask(&self.database(), &sql).map(drop)
+    }
+
     /// Stops the processes of these notifications, one after the other, as the bridge does when little is going on.
     pub(crate) fn stop_processes(&self, stage: &Stage, ids: &[u64]) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -206,7 +251,7 @@ impl Contender for Tocsin {
 
     fn reset(&self, stage: &Stage) -> Result<()> {
         stage.rabbitmq.control(&["purge_queue", "--vhost", "tocsin", "notify.webhook"])?;
-        let all = "TRUNCATE process, request, notification, notification_content, attempt, dead_letter";
+        let all = "TRUNCATE process, request, notification, notification_content, attempt, dead_letter, schedule";
         stage.postgres.ask(&self.database(), all).map(drop)
     }
 

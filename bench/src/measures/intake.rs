@@ -40,14 +40,14 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
                 None => {
                     tocsin.prepare(stage)?;
                     tocsin.reset(stage)?;
-                    let before = Instant::now();
                     let bridge = tocsin.start_bridge(stage, &queue)?;
                     wait_for("every request to be accepted", Duration::from_secs(300), || {
                         Ok(stage.number(DATABASE, "SELECT count(*) FROM request WHERE outcome = 'accepted'")? == count)
                     })?;
-                    let seconds = before.elapsed().as_secs_f64();
                     stop(vec![bridge])?;
-                    seconds
+                    let micros =
+                        "SELECT (extract(epoch FROM max(received_at) - min(received_at)) * 1e6)::bigint FROM request";
+                    stage.number(DATABASE, micros)? as f64 / 1e6
                 }
             };
             runs.push((who, count as f64 / seconds));
@@ -56,7 +56,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
     let of = |who: &str| runs.iter().filter(|(name, _)| *name == who).map(|(_, rate)| *rate).collect::<Vec<_>>();
     let ratios: Vec<_> = of("bridge").iter().zip(of("loop")).map(|(bridge, ceiling)| bridge / ceiling).collect();
     let mut table = Table::new("", &["", "requests a second"]);
-    table.row(["bridge, start included".to_owned(), show(of("bridge"), 0)]);
+    table.row(["bridge, from its first record to its last".to_owned(), show(of("bridge"), 0)]);
     table.row(["loop that only receives and deletes".to_owned(), show(of("loop"), 0)]);
     table.row(["ratio".to_owned(), show(ratios, 2)]);
     Ok(Section {

@@ -3,7 +3,9 @@ mod drain;
 mod idle;
 mod intake;
 mod punctuality;
+mod retention;
 mod scale;
+mod schedules;
 mod slow_provider;
 mod stop;
 
@@ -52,4 +54,6 @@ pub(crate) const MEASURES: &[Measure] = &[
     Measure { name: "slow-provider", run: slow_provider::measure },
     Measure { name: "scale", run: scale::measure },
     Measure { name: "stop", run: stop::measure },
+    Measure { name: "schedules", run: schedules::measure },
+    Measure { name: "retention", run: retention::measure },
 ];

@@ -11,7 +11,7 @@ use broker::{PublicationOutcome, Publisher};
 use domain::{CHANNELS, State};
 use jiff::Timestamp;
 use runtime::failpoint;
-use store::{Due, DueBatch, Publication};
+use store::{Due, DueBatch, Publication, WakePosition};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use wire::{Dispatch, Item};
@@ -30,6 +30,9 @@ const ROUNDS_IN_FLIGHT: usize = 4;
 /// How often to look for backlogs. What a backlog says is of use to what was confirmed an hour ago.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often a round begins at the beginning while there is always more.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
 /// Under load the notifications of a round go out in about so many messages, so that they spread over the workers.
 const MESSAGES_A_ROUND: usize = 16;
 
@@ -45,11 +48,15 @@ pub(crate) struct Dispatcher {
     /// Channels of which messages wait for a worker, as last seen.
     backlogged: Vec<&'static str>,
     look_again: Instant,
+    /// Where the next round goes on, in channels that had more than one round takes.
+    reached: BTreeMap<String, WakePosition>,
+    begin_again: Instant,
 }
 
 /// What came of one round.
 pub(crate) struct Round {
-    /// There may be more: a channel had as much as one round takes, or claims of dead workers were ended.
+    /// There may be more: a channel had as much as one round takes, this round did not begin at the beginning, or claims of
+    /// dead workers were ended.
     pub(crate) more: bool,
     /// When to look again, as far as is known.
     pub(crate) next_wake: Option<Timestamp>,
@@ -69,6 +76,8 @@ impl Dispatcher {
             refused: Arc::default(),
             backlogged: Vec::new(),
             look_again: Instant::now(),
+            reached: BTreeMap::new(),
+            begin_again: Instant::now(),
         }
     }
 
@@ -91,7 +100,12 @@ impl Dispatcher {
         };
         self.look_at_queues().await?;
         let channels: Vec<&str> = CHANNELS.iter().map(|channel| channel.name).collect();
-        let batch = self.activator.store.due_claim(&channels, LIMIT, ahead, &self.backlogged).await?;
+        if Instant::now() >= self.begin_again {
+            self.reached.clear();
+            self.begin_again = Instant::now() + BEGIN_AGAIN;
+        }
+        let after = std::mem::take(&mut self.reached);
+        let batch = self.activator.store.due_claim(&channels, LIMIT, ahead, &self.backlogged, &after).await?;
         if !batch.due.is_empty() {
             failpoint("activator.claimed", "");
         }
@@ -136,7 +150,9 @@ impl Dispatcher {
             return Err(error.into());
         }
         let rescued = self.expire_claims(&batch).await;
-        Ok(Round { more: rescued || batch.due.len() + batch.left_in_backlog >= limit, next_wake: batch.next_wake })
+        let more = rescued || !after.is_empty() || batch.due.len() + batch.left_in_backlog >= limit;
+        self.reached = batch.reached;
+        Ok(Round { more, next_wake: batch.next_wake })
     }
 
     /// Sees now and then which channels have a backlog. A queue that was empty a moment ago holds nothing older.
@@ -146,7 +162,9 @@ impl Dispatcher {
         }
         self.backlogged.clear();
         for channel in CHANNELS {
-            if self.publisher.waiting(&wire::queue_name(channel.name)).await? > 0 {
+            let waiting = self.publisher.waiting(&wire::queue_name(channel.name)).await?;
+            metrics::gauge!("tocsin_messages_waiting", "channel" => channel.name).set(waiting);
+            if waiting > 0 {
                 self.backlogged.push(channel.name);
             }
         }

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use domain::{NotificationId, Organisation, State};
 use jiff::Timestamp;
@@ -32,6 +35,15 @@ pub struct Publication {
     pub wake_at: Timestamp,
 }
 
+/// A place in the order in which the notifications of a channel wake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WakePosition {
+    /// The wake-up.
+    pub wake_at: Timestamp,
+    /// Whose.
+    pub id: NotificationId,
+}
+
 /// What an activator got.
 #[derive(Debug)]
 pub struct DueBatch {
@@ -45,6 +57,8 @@ pub struct DueBatch {
     pub claims_run_out: Vec<NotificationId>,
     /// When the first of those wakes that this batch did not look at.
     pub next_wake: Option<Timestamp>,
+    /// By channel the last that this batch looked at, where it had as much as it may take.
+    pub reached: BTreeMap<String, WakePosition>,
 }
 
 /// A notification whose worker never said what came of its call.
@@ -79,9 +93,13 @@ pub struct DeadLetter {
 // not from the due time, so that no two publications have the same.
 const CLAIM_DUE: &str = "
 WITH due AS MATERIALIZED (
-    SELECT d.* FROM unnest($1::text[]) AS c(channel) CROSS JOIN LATERAL (
-        SELECT n.id, n.state, n.wake_at FROM notification n
-        WHERE n.channel = c.channel AND n.wake_at IS NOT NULL AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
+    SELECT d.* FROM (
+        SELECT channel, coalesce(wake_at, '-infinity') AS wake_at, coalesce(id, 0) AS id
+        FROM unnest($1::text[], $5::timestamptz[], $6::bigint[]) AS given(channel, wake_at, id)
+    ) c CROSS JOIN LATERAL (
+        SELECT n.channel, n.id, n.state, n.wake_at FROM notification n
+        WHERE n.channel = c.channel AND n.wake_at IS NOT NULL AND (n.wake_at, n.id) > (c.wake_at, c.id)
+            AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
         ORDER BY n.wake_at, n.id LIMIT $2
         FOR UPDATE SKIP LOCKED
     ) d
@@ -101,6 +119,13 @@ WITH due AS MATERIALIZED (
         AND coalesce(n.wake_at <= tocsin_now() + $3 * interval '1 microsecond', false)
         AND n.confirmed_at IS NOT NULL AND n.channel = ANY($4)
     RETURNING n.id
+), reached AS (
+    SELECT DISTINCT ON (channel) channel, wake_at, id, count(*) OVER (PARTITION BY channel) AS taken
+    FROM due ORDER BY channel, wake_at DESC, id DESC
+), reached_arrays AS (
+    SELECT array_agg(channel ORDER BY channel) AS channels, array_agg(wake_at ORDER BY channel) AS wakes,
+        array_agg(id ORDER BY channel) AS ids
+    FROM reached WHERE taken = $2
 ), next AS (
     SELECT min(w.wake_at) AS wake_at FROM unnest($1::text[]) AS c(channel) CROSS JOIN LATERAL (
         SELECT n.wake_at FROM notification n
@@ -109,8 +134,9 @@ WITH due AS MATERIALIZED (
     ) w
 )
 SELECT tocsin_now() AS now, next.wake_at AS next_wake, (SELECT count(*) FROM left_in_backlog) AS left_in_backlog,
+    reached_arrays.channels AS reached_channels, reached_arrays.wakes AS reached_wakes, reached_arrays.ids AS reached_ids,
     found.*
-FROM next LEFT JOIN (
+FROM next CROSS JOIN reached_arrays LEFT JOIN (
     SELECT id, fence, channel, organisation, due_at, wake_at FROM published
     UNION ALL
     SELECT id, NULL, NULL, NULL, NULL, NULL FROM due WHERE state = 'sending' AND wake_at <= tocsin_now()
@@ -182,18 +208,26 @@ FROM unnest($3::bigint[]) AS x(id) WHERE n.id = x.id AND n.state IN ('queued', '
 impl Store {
     /// Takes what wakes within `ahead` from now, at most `limit` of each channel, to publish it. What the broker has
     /// confirmed it leaves alone for an hour more where it is of a channel that is `backlogged`: there its message waits.
+    ///
+    /// `after` says where to go on in a channel, as the batch before answered it: what that one took has left dead entries
+    /// at the front of the index, and to pass over them again and again makes a large backlog slow. Who goes on must begin
+    /// at the beginning now and then: what was locked by others, or has come to wake sooner, lies before it.
     pub async fn due_claim(
         &self,
         channels: &[&str],
         limit: i64,
         ahead: Duration,
         backlogged: &[&str],
+        after: &BTreeMap<String, WakePosition>,
     ) -> Result<DueBatch> {
         let sent = Instant::now();
+        let after: Vec<_> = channels.iter().map(|channel| after.get(*channel)).collect();
+        let wakes: Vec<_> = after.iter().map(|position| position.map(|position| position.wake_at.to_sqlx())).collect();
+        let ids: Vec<_> = after.iter().map(|position| position.map(|position| position.id.0)).collect();
         let rows = self
             .fetch_all(|| {
                 let query = sqlx::query(CLAIM_DUE).bind(channels).bind(limit);
-                query.bind(ahead.as_micros() as f64).bind(backlogged)
+                query.bind(ahead.as_micros() as f64).bind(backlogged).bind(&wakes).bind(&ids)
             })
             .await?;
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -201,7 +235,9 @@ impl Store {
         self.clock.learn(sent, now);
         let next_wake = first.try_get::<Option<SqlTimestamp>, _>("next_wake")?.map(|time| time.to_jiff());
         let left_in_backlog = usize::try_from(first.try_get::<i64, _>("left_in_backlog")?).unwrap_or_default();
-        let mut batch = DueBatch { now, due: Vec::new(), left_in_backlog, claims_run_out: Vec::new(), next_wake };
+        let reached = reached(first)?;
+        let mut batch =
+            DueBatch { now, due: Vec::new(), left_in_backlog, claims_run_out: Vec::new(), next_wake, reached };
         for row in &rows {
             let Some(id) = row.try_get::<Option<i64>, _>("id")? else { continue };
             match row.try_get::<Option<i32>, _>("fence")? {
@@ -266,6 +302,15 @@ impl Store {
         })
         .await
     }
+}
+
+fn reached(row: &PgRow) -> Result<BTreeMap<String, WakePosition>> {
+    let channels: Option<Vec<String>> = row.try_get("reached_channels")?;
+    let wakes: Option<Vec<SqlTimestamp>> = row.try_get("reached_wakes")?;
+    let ids: Option<Vec<i64>> = row.try_get("reached_ids")?;
+    let positions = wakes.into_iter().flatten().zip(ids.into_iter().flatten());
+    let positions = positions.map(|(wake_at, id)| WakePosition { wake_at: wake_at.to_jiff(), id: NotificationId(id) });
+    Ok(channels.into_iter().flatten().zip(positions).collect())
 }
 
 fn due(row: &PgRow, publication: Publication) -> Result<Due> {

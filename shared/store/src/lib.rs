@@ -33,7 +33,7 @@ pub use api_key::ApiKeyRecord;
 pub use audit::AuditRecord;
 pub use claim::{Claim, ClaimBatch, ClaimRequest, Expired};
 pub use clock::DatabaseClock;
-pub use dispatch::{DeadLetter, Due, DueBatch, ExpiredClaim, Publication};
+pub use dispatch::{DeadLetter, Due, DueBatch, ExpiredClaim, Publication, WakePosition};
 pub use error::{Disposition, Error, Result};
 pub use happenings::Happening;
 pub use history::{AttemptRecord, NotificationRecord, ProcessHistory, RequestRecord};

@@ -1,10 +1,13 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use domain::{Organisation, Outcome, State};
 use serde_json::json;
 use store::{ReceivedRequest, Store};
 
-use crate::{claim, claim_request, fresh, insert, insert_queued, result, state};
+use crate::{claim, claim_request, due_claim, fresh, insert, insert_queued, result, state};
 
 async fn stop(store: &Store, process: &str) {
     let body = json!({"process-id": process, "action": "stop"}).to_string();
@@ -72,7 +75,7 @@ async fn activators_share_the_work_and_take_nothing_twice() {
         .await;
     let mut taken = Vec::new();
     loop {
-        let round = || store.due_claim(&["phone", "console"], 100, Duration::from_secs(1), &[]);
+        let round = || due_claim(&store, &["phone", "console"], 100, Duration::from_secs(1), &[]);
         let (a, b, c) = tokio::join!(round(), round(), round());
         let found: Vec<_> = [a, b, c].into_iter().flat_map(|batch| batch.unwrap().due).collect();
         if found.is_empty() {
@@ -83,6 +86,37 @@ async fn activators_share_the_work_and_take_nothing_twice() {
     }
     assert_eq!(taken.len(), 2_000);
     assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 2_000);
+}
+
+#[tokio::test]
+async fn a_batch_goes_on_behind_the_one_before_and_one_from_the_beginning_finds_the_rest() {
+    let (database, store) = fresh().await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        let at = "now() + interval '1 day', 'scheduled', '2026-01-01T12:00:00Z'";
+        ids.push(insert(&database, &format!("p{n}"), "expires_at, state, wake_at", at).await);
+    }
+    let mut after = BTreeMap::new();
+    let mut taken = Vec::new();
+    for expected in [2, 2, 1] {
+        let batch = store.due_claim(&["console", "phone"], 2, Duration::ZERO, &[], &after).await.unwrap();
+        assert_eq!(batch.due.len(), expected);
+        taken.extend(batch.due.iter().map(|due| due.publication.id));
+        let full = if expected == 2 { vec!["phone"] } else { vec![] };
+        assert_eq!(batch.reached.keys().collect::<Vec<_>>(), full);
+        assert!(batch.reached.values().all(|position| position.id == *taken.iter().max().unwrap()));
+        if expected == 2 {
+            after = batch.reached;
+        }
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, ids);
+
+    let sooner = "now() + interval '1 day', 'scheduled', '2025-01-01T12:00:00Z'";
+    let sooner = insert(&database, "sooner", "expires_at, state, wake_at", sooner).await;
+    assert!(store.due_claim(&["phone"], 2, Duration::ZERO, &[], &after).await.unwrap().due.is_empty());
+    let found = due_claim(&store, &["phone"], 2, Duration::ZERO, &[]).await.unwrap().due;
+    assert_eq!(found.iter().map(|due| due.publication.id).collect::<Vec<_>>(), [sooner]);
 }
 
 #[tokio::test]
@@ -164,7 +198,7 @@ async fn a_claim_of_another_channel_or_before_its_time_finds_nothing() {
 async fn what_was_confirmed_is_left_alone_for_an_hour_unless_a_worker_had_it_since() {
     let (database, store) = fresh().await;
     let id = insert(&database, "p", "expires_at, wake_at", "now() + interval '1 day', now()").await;
-    let take = || store.due_claim(&["phone"], 10, Duration::ZERO, &[]);
+    let take = || due_claim(&store, &["phone"], 10, Duration::ZERO, &[]);
     let published = take().await.unwrap().due.remove(0).publication;
     store.publications_confirmed(&[published]).await.unwrap();
     database.shift_time("59 minutes").await;
@@ -182,7 +216,7 @@ async fn what_was_confirmed_waits_in_a_backlog_for_as_long_as_there_is_one() {
     let (database, store) = fresh().await;
     let id = insert(&database, "p", "expires_at, wake_at", "now() + interval '9 days', now()").await;
     let take =
-        async |backlogged: &[&str]| store.due_claim(&["phone"], 10, Duration::ZERO, backlogged).await.unwrap().due;
+        async |backlogged: &[&str]| due_claim(&store, &["phone"], 10, Duration::ZERO, backlogged).await.unwrap().due;
     let published = take(&["phone"]).await.remove(0).publication;
     database.shift_time("65 seconds").await;
     let again = take(&["phone"]).await;
@@ -212,7 +246,7 @@ async fn what_was_confirmed_waits_in_a_backlog_for_as_long_as_there_is_one() {
 async fn a_word_of_the_broker_on_an_earlier_publication_changes_nothing() {
     let (database, store) = fresh().await;
     let id = insert(&database, "p", "expires_at, wake_at", "now() + interval '9 days', now()").await;
-    let take = async || store.due_claim(&["phone"], 10, Duration::ZERO, &[]).await.unwrap().due.remove(0).publication;
+    let take = async || due_claim(&store, &["phone"], 10, Duration::ZERO, &[]).await.unwrap().due.remove(0).publication;
     let first = take().await;
     // Its message died before its confirm was written down; its next one is on the way.
     let letter = store::DeadLetter { queue: String::new(), reason: String::new(), ids: vec![id], body: Vec::new() };

@@ -10,8 +10,10 @@ mod schedules;
 mod statistics;
 mod transitions;
 
+use std::{collections::BTreeMap, time::Duration};
+
 use domain::{NotificationId, Outcome, State};
-use store::{AttemptResult, Claim, ClaimRequest, Store};
+use store::{AttemptResult, Claim, ClaimRequest, DueBatch, Store};
 use testkit::Database;
 
 async fn fresh() -> (Database, Store) {
@@ -40,8 +42,19 @@ async fn insert_queued(database: &Database, process: &str) -> NotificationId {
     insert(database, process, columns, "now() + interval '1 day', 'queued', now() + interval '1 min'").await
 }
 
+/// What is due, from the beginning.
+async fn due_claim(
+    store: &Store,
+    channels: &[&str],
+    limit: i64,
+    ahead: Duration,
+    backlogged: &[&str],
+) -> store::Result<DueBatch> {
+    store.due_claim(channels, limit, ahead, backlogged, &BTreeMap::new()).await
+}
+
 fn claim_request<'a>(ids: &'a [NotificationId], worker: &'a str) -> ClaimRequest<'a> {
-    let lease = std::time::Duration::from_secs(40);
+    let lease = Duration::from_secs(40);
     ClaimRequest { channel: "phone", worker, ids, lease, property: None }
 }
 

@@ -11,7 +11,7 @@ use store::{
 use testkit::Database;
 
 use crate::{
-    claim_request,
+    claim_request, due_claim,
     requests::request,
     result,
     schedules::{make, occurrence},
@@ -40,7 +40,7 @@ async fn the_activator_may_do_its_work() {
     let database = Database::create().await;
     let activator = store(&database, "activator");
     activator.check().await.unwrap();
-    activator.due_claim(&["phone"], 10, Duration::ZERO, &["phone"]).await.unwrap();
+    due_claim(&activator, &["phone"], 10, Duration::ZERO, &["phone"]).await.unwrap();
     let publications = [Publication { id: ID, fence: 1, wake_at: activator.clock().now() }];
     activator.publications_confirmed(&publications).await.unwrap();
     activator.publications_returned(&publications, "NO_ROUTE").await.unwrap();

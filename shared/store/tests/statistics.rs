@@ -3,7 +3,7 @@ use std::time::Duration;
 use domain::{Organisation, Outcome, State};
 use testkit::wait_for;
 
-use crate::{claim_request, fresh, requests::request, result};
+use crate::{claim_request, due_claim, fresh, requests::request, result};
 
 /// The planner knows a table as it was when its statistics were taken. When that was after a quiet night, with nothing
 /// unfinished, it takes the index of what is due for empty; in the morning's rush each statement must still go straight
@@ -29,7 +29,7 @@ async fn statistics_of_a_quiet_time_lead_no_statement_through_all_that_is_due() 
     database.execute("ANALYZE").await;
     database.execute(&insert("new", "wake_at", "now()")).await;
 
-    let batch = store.due_claim(&["phone"], 1_000, Duration::ZERO, &[]).await.unwrap();
+    let batch = due_claim(&store, &["phone"], 1_000, Duration::ZERO, &[]).await.unwrap();
     assert_eq!(batch.due.len(), 1_000);
     let publications: Vec<_> = batch.due.iter().map(|due| due.publication).collect();
     store.publications_confirmed(&publications).await.unwrap();

@@ -5,7 +5,7 @@ use serde_json::json;
 use store::{Publication, ReceivedRequest, Store};
 use testkit::Database;
 
-use crate::{claim_request, fresh, insert, result};
+use crate::{claim_request, due_claim, fresh, insert, result};
 
 const MAX_ATTEMPTS: u16 = 3;
 
@@ -93,7 +93,7 @@ async fn put(database: &Database, n: &Notification, event: &Event) -> Notificati
 async fn apply(database: &Database, store: &Store, id: NotificationId, before: &Notification, event: &Event) {
     match *event {
         Event::Publish => {
-            let batch = store.due_claim(&["phone"], 10, Duration::ZERO, &[]).await.unwrap();
+            let batch = due_claim(store, &["phone"], 10, Duration::ZERO, &[]).await.unwrap();
             let published = matches!(before.state, State::Scheduled | State::Queued | State::Retrying);
             assert_eq!(batch.due.len(), usize::from(published));
             assert_eq!(batch.claims_run_out.len(), usize::from(before.state == State::Sending));
