@@ -153,6 +153,39 @@ async fn pauses_caller_ids_and_keys_go_through_the_api_where_it_is_named_and_the
     assert_eq!(by_key, 7, "{audit}");
 }
 
+/// Whom to reach on a channel, and what it needs beside that.
+fn job_on(channel: &str) -> (&'static str, &'static [&'static str]) {
+    match channel {
+        "phone" => (":+3851111111", &[]),
+        "sms" => (":+3851111111", &["message=Open?"]),
+        "email" => (":me@example.org", &["subject=Open?"]),
+        "pubnub" => (":ch13234", &[]),
+        "sns" => (":arn:aws:sns:us-east-1:000000000000:orders", &["payload={\"order\": 7}"]),
+        "webhook" => (":https://example.org/hook", &["payload=[7]"]),
+        _ => ("", &[]),
+    }
+}
+
+#[tokio::test]
+async fn one_job_on_each_channel_at_its_time() {
+    let arena = Arena::new().await;
+    let api = arena.start_api().await;
+    let terminal = Terminal::new(&arena, &api);
+    for channel in domain::CHANNELS {
+        let (address, fields) = job_on(channel.name);
+        let rung = format!("{}{address}@2030-01-01T09:00:00+01:00", channel.name);
+        let mut command = vec!["start", channel.name, "--notify", &rung];
+        fields.iter().for_each(|field| command.extend(["--set", field]));
+        let said = terminal.good(&command).await;
+        assert!(said.starts_with(&format!("started {}, run 1, with 1 notification", channel.name)), "{said}");
+    }
+    let kept =
+        arena.database.texts("SELECT DISTINCT scheduled_at::text FROM notification WHERE state = 'scheduled'").await;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let channels = arena.database.count("SELECT count(DISTINCT channel) FROM notification").await;
+    assert_eq!(usize::try_from(channels).unwrap(), domain::CHANNELS.len());
+}
+
 #[tokio::test]
 async fn a_schedule_made_on_the_command_line_starts_processes() {
     let arena = Arena::new().await;

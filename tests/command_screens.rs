@@ -324,6 +324,27 @@ async fn schedules_and_who_starts_what_they_say() {
 }
 
 #[tokio::test]
+async fn a_schedule_with_what_went_wrong_last() {
+    let arena = Arena::new().await;
+    let api = arena.start_api().await;
+    let terminal = Terminal::new(&arena, &api);
+    let _programs = arena.start_all(&["phone"]).await;
+    arena.simulator.set_rules(&json!([{"address": "+3851111111", "status": 400, "code": 21211}]));
+    let rung = ["--notify", "phone:+3851111111@now"];
+    let create = ["schedule", "create", "drill", "--cron", "@yearly", "--process-id", "{{ schedule.name }}"];
+    terminal.good(&[create.as_slice(), rung.as_slice()].concat()).await;
+    terminal.good(&["schedule", "trigger", "drill"]).await;
+    arena.notifications_in("failed", 1, 20).await;
+    arena
+        .database
+        .execute("UPDATE schedule SET request = jsonb_set(request, '{notifications,0,phone-number}', '\"12\"')")
+        .await;
+    let rejected = terminal.run(&["schedule", "trigger", "drill"]).await;
+    assert_eq!(rejected.status.code(), Some(1), "{rejected:?}");
+    screen!(terminal, "schedule_show_failures", "schedule", "show", "drill");
+}
+
+#[tokio::test]
 async fn what_goes_wrong_is_said_with_what_to_do() {
     let arena = Arena::new().await;
     let api = arena.start_api().await;

@@ -121,6 +121,23 @@ async fn a_channel_is_paused_and_goes_on() {
 }
 
 #[tokio::test]
+async fn one_job_is_started_for_a_time_to_come() {
+    let (arena, api, browser) = arena_with_browser().await;
+    browser.open(&format!("{}/requests", api.url)).await;
+    let arn = "arn:aws:sns:us-east-1:000000000000:orders";
+    let job = json!({"channel": "sns", "at": "2030-01-01T09:00:00+01:00", "topic-arn": arn, "payload": {"order": 7}});
+    let body = json!({"process-id": "job 7", "action": "start", "notifications": [job]});
+    browser.fill("textarea[name=body]", &body.to_string()).await;
+    browser.click("form.stack button").await;
+    browser.says("main", "accepted").await;
+    browser.click("main p a").await;
+    browser.says("h1", "job 7").await;
+    browser.says("#notifications", "sns scheduled").await;
+    let kept = "SELECT count(*) FROM notification WHERE state = 'scheduled' AND scheduled_at = '2030-01-01T08:00:00Z'";
+    assert_eq!(arena.database.count(kept).await, 1);
+}
+
+#[tokio::test]
 async fn a_rejected_request_is_mended_and_sent_again() {
     let (arena, api, browser) = arena_with_browser().await;
     browser.open(&format!("{}/requests", api.url)).await;
@@ -211,6 +228,26 @@ async fn a_schedule_is_made_started_paused_mended_and_deleted() {
     browser.click("button.danger").await;
     browser.says("main .notice", "The schedule is gone").await;
     assert_eq!(api.get("/v1/schedules")["items"], json!([]));
+}
+
+#[tokio::test]
+async fn what_went_wrong_with_a_schedule_leads_to_its_process() {
+    let (arena, api, browser) = arena_with_browser().await;
+    let _programs = arena.start_all(&["phone"]).await;
+    arena.simulator.set_rules(&json!([{"address": "+3851111111", "status": 400, "code": 21211}]));
+    let call = json!({"channel": "phone", "in": 0, "phone-number": "+3851111111"});
+    let request = json!({"process-id": "a/b {{ schedule.name }}", "notifications": [call]});
+    let schedule = json!({"name": "yearly", "lines": [{"cron": "@yearly"}], "request": request});
+    let id = crate::schedules::make(&api, &schedule);
+    browser.open(&format!("{}/schedules/{id}", api.url)).await;
+    browser.says("#failures", "Nothing of its newest occurrences waits for you").await;
+    mark(&browser).await;
+    assert_eq!(api.ask("POST", &format!("/v1/schedules/{id}/trigger"), None).status, 200);
+    browser.says("#failures", "21211").await;
+    assert!(is_marked(&browser).await, "the page was not loaded anew");
+    browser.click("#failures td a").await;
+    browser.says("h1", "a/b yearly").await;
+    browser.says("#notifications", "failed").await;
 }
 
 #[tokio::test]

@@ -203,3 +203,57 @@ async fn status_says_when_schedules_start_nothing() {
     arena.database.execute("UPDATE lease SET expires_at = tocsin_now() + interval '1 hour'").await;
     assert!(problems().contains("1 schedules are overdue"), "{}", problems());
 }
+
+#[tokio::test]
+async fn the_last_failures_of_a_schedule_stand_with_it() {
+    let arena = Arena::new().await;
+    let api = arena.start_api().await;
+    let _programs = arena.start_all(&["phone"]).await;
+    let bad = |address: &str| json!({"address": address, "status": 400, "code": 21211});
+    arena.simulator.set_rules(&json!([bad("+3851*"), bad("+3852*")]));
+    // From tomorrow on it can't be filled in.
+    let at = now(&arena).await;
+    let number = format!("{{% if occurrence < {} %}}+3851{{{{ occurrence }}}}{{% endif %}}", at + 86_400);
+    let call = json!({"channel": "phone", "in": 0, "phone-number": number});
+    let request = json!({"process-id": "{{ schedule.name }}", "notifications": [call]});
+    let yearly = json!([{"cron": "0 0 1 1 *"}]);
+    let schedule = json!({"name": "yearly", "lines": [{"cron": "@every 1h"}], "from": at, "request": request});
+    let path = format!("/v1/schedules/{}", make(&api, &schedule));
+    assert_eq!(api.get(&path)["failures"], Value::Null, "there are none");
+    let mut other = schedule.clone();
+    other["name"] = "other".into();
+    other["lines"] = yearly;
+    other["request"]["notifications"][0]["phone-number"] = "+38520000000".into();
+    let other = format!("/v1/schedules/{}", make(&api, &other));
+    assert_eq!(api.ask("POST", &format!("{other}/trigger"), None).status, 200);
+    arena.notifications_in("failed", 1, 20).await;
+    for n in 2..=7 {
+        assert_eq!(api.ask("POST", &format!("{path}/trigger"), None).status, 200);
+        arena.notifications_in("failed", n, 20).await;
+    }
+    let given_up = api.get("/v1/notifications?process-id=yearly&limit=1")["items"][0]["id"].as_i64().unwrap();
+    assert_eq!(api.ask("POST", &format!("/v1/notifications/{given_up}/give-up"), None).status, 200);
+    arena.database.shift_time("2 days").await;
+    assert_eq!(api.ask("POST", &format!("{path}/trigger"), None).json()["request"]["outcome"], "rejected");
+
+    let failures = api.get(&path)["failures"].as_array().unwrap().clone();
+    assert_eq!(failures.len(), 5, "{failures:?}");
+    assert_eq!((&failures[0]["notification"], &failures[0]["process-id"]), (&Value::Null, &json!("yearly")));
+    assert!(
+        failures[0]["reason"].as_str().unwrap().starts_with("notifications[0].phone-number: must be"),
+        "{failures:?}"
+    );
+    let requests = format!("/v1/requests/{}", failures[0]["request"]);
+    assert_eq!(api.get(&requests)["outcome"], "rejected");
+    for (n, failure) in failures[1..].iter().enumerate() {
+        let id = given_up - 1 - i64::try_from(n).unwrap();
+        assert_eq!((&failure["notification"], &failure["channel"]), (&json!(id), &json!("phone")), "the newest first");
+        assert_eq!(failure["process-id"], "yearly");
+        assert!(failure["reason"].as_str().unwrap().contains("21211"), "{failure}");
+        let notification = api.get(&format!("/v1/notifications/{id}"));
+        assert_eq!((&notification["request"], &notification["finished-at"]), (&failure["request"], &failure["at"]));
+    }
+    let of_other = api.get(&other)["failures"].clone();
+    assert_eq!((of_other.as_array().unwrap().len(), &of_other[0]["process-id"]), (1, &json!("other")), "{of_other}");
+    assert_eq!(api.get("/v1/schedules")["items"][0]["failures"], Value::Null);
+}

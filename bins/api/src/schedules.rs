@@ -8,7 +8,7 @@ use axum::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::{NewSchedule, ScheduleChange, ScheduleFilter, ScheduleRecord};
+use store::{NewSchedule, ScheduleChange, ScheduleFailure, ScheduleFilter, ScheduleRecord};
 use utoipa::{IntoParams, ToSchema};
 use wire::{Occasion, ScheduleDefinition, check_template, parse_schedule};
 
@@ -17,11 +17,46 @@ use crate::{
     auth::{Caller, MayOperate, MayRead},
     input::{List, Number, Parameters, RawBody, must_be, page},
     problem::{FieldError, Problem},
-    view::time,
+    view::{reasons, time},
 };
 
 /// So many occurrences to come are shown.
 const SHOWN: usize = 10;
+
+/// So many failures are shown.
+const SHOWN_FAILURES: i64 = 5;
+
+/// What went wrong with an occurrence, and waits for a person.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct OccurrenceFailure {
+    /// When the notification failed, or the request was rejected.
+    pub(crate) at: String,
+    /// The request that the occurrence is.
+    pub(crate) request: i64,
+    /// Its process, if that could be read.
+    pub(crate) process_id: Option<String>,
+    /// The notification that failed; nothing if the request was rejected.
+    pub(crate) notification: Option<i64>,
+    pub(crate) channel: Option<String>,
+    /// What the provider said last, why Tocsin gave it up, or why the request was rejected.
+    pub(crate) reason: String,
+}
+
+impl From<ScheduleFailure> for OccurrenceFailure {
+    fn from(failure: ScheduleFailure) -> Self {
+        let rejected =
+            || reasons(failure.reasons.as_ref()).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        Self {
+            at: time(failure.at),
+            request: failure.request,
+            notification: failure.notification,
+            reason: failure.cause.clone().unwrap_or_else(rejected),
+            process_id: failure.process,
+            channel: failure.channel,
+        }
+    }
+}
 
 /// A schedule.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,6 +82,10 @@ pub(crate) struct ScheduleView {
     /// The next occurrences, at most ten; while it is paused, those that there would be. None in a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) occurrences: Vec<String>,
+    /// What went wrong last with what it has started in its newest 1,000 occurrences, and waits for a person: at most five, the
+    /// newest first. None in a list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failures: Vec<OccurrenceFailure>,
     /// The next occurrence; nothing if it is paused or over.
     pub(crate) next_at: Option<String>,
     /// The last occurrence that was looked at.
@@ -77,6 +116,7 @@ impl ScheduleView {
             request: with_addresses.then_some(said.request),
             paused_at: record.paused_at.map(time),
             occurrences: Vec::new(),
+            failures: Vec::new(),
             next_at: record.next_at.map(time),
             last_at: record.last_at.map(time),
             last_process: record.last_process,
@@ -127,7 +167,7 @@ pub(crate) async fn list(
     Ok(Json(List::new(views, page, |view: &ScheduleView| view.id)))
 }
 
-/// One schedule, with its next ten occurrences
+/// One schedule, with its next ten occurrences and its last failures
 #[utoipa::path(
     get, path = "/v1/schedules/{id}", tag = "schedules", params(("id" = i64, Path)),
     responses(
@@ -153,7 +193,9 @@ async fn shown(api: &Api, caller: &Caller, record: ScheduleRecord) -> Result<Sch
     let first = record.next_at.or_else(|| timetable.next_after(now));
     let to_come = std::iter::successors(first, |last| timetable.next_after(*last));
     let occurrences = to_come.take(SHOWN).map(time).collect();
-    Ok(ScheduleView { occurrences, ..ScheduleView::new(record, caller.sees_addresses()) })
+    let failures = api.store.failures_of_schedule(&record, SHOWN_FAILURES).await?;
+    let failures = failures.into_iter().map(OccurrenceFailure::from).collect();
+    Ok(ScheduleView { occurrences, failures, ..ScheduleView::new(record, caller.sees_addresses()) })
 }
 
 /// What was said, checked, with its first occurrence after now.

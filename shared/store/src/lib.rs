@@ -44,7 +44,7 @@ pub use page::Page;
 pub use pause::{ALL_CHANNELS, Pause};
 pub use pool::{DueHint, DueHints, Store};
 pub use record::{AttemptResult, Recorded};
-pub use repair::{BulkRetry, Edit, FailureFilter, FailureGroup, MAX_FAILURES, Repair};
+pub use repair::{BulkRetry, Edit, FailureFilter, FailureGroup, MAX_FAILURES, Repair, ScheduleFailure};
 pub use report::{NotificationFilter, NotificationReport, ProcessRecord};
 pub use request::{ReceivedRequest, RejectedRequest, RequestOutcome, RequestResult};
 pub use request_list::{RecordedRequest, RequestFilter};

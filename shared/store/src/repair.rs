@@ -6,7 +6,7 @@ use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use serde_json::Value;
 use sqlx::{Row, postgres::PgRow};
 
-use crate::{Error, Result, Store, pool::Statement};
+use crate::{Error, Result, ScheduleRecord, Store, pool::Statement};
 
 /// What came of a change to one notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,25 @@ pub struct BulkRetry {
     pub last_due_at: Option<Timestamp>,
 }
 
+/// What went wrong with an occurrence of a schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleFailure {
+    /// When.
+    pub at: Timestamp,
+    /// The request that the occurrence is.
+    pub request: i64,
+    /// Its process, if that could be read.
+    pub process: Option<String>,
+    /// The notification that failed; if the request was rejected, there is none.
+    pub notification: Option<i64>,
+    /// Its channel.
+    pub channel: Option<String>,
+    /// What the provider said last, or why Tocsin gave it up.
+    pub cause: Option<String>,
+    /// `[{"field": .., "message": ..}]`, if the request was rejected.
+    pub reasons: Option<Value>,
+}
+
 /// The most failures that are looked at together.
 pub const MAX_FAILURES: i64 = 10_000;
 
@@ -103,6 +122,29 @@ SELECT n.channel, c.cause, count(*) AS count, min(n.open_failure_at) AS first_at
 FROM open n ",
     cause!(),
     "GROUP BY n.channel, c.cause ORDER BY count DESC, n.channel, c.cause LIMIT 200"
+);
+
+// The condition on what a source looks like is that of the index. Of processes that many occurrences share only what has failed
+// is looked at.
+const OF_SCHEDULE: &str = concat!(
+    "
+WITH newest AS MATERIALIZED (
+    SELECT id, received_at, process_id, process_name, outcome, reasons FROM request
+    WHERE source = $1 AND source LIKE 'schedule:%' ORDER BY id DESC LIMIT 1000
+), last AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT received_at AS at, id AS request, NULL::bigint AS notification FROM newest WHERE outcome = 'rejected'
+        UNION ALL
+        SELECT n.open_failure_at, n.request_id, n.id
+        FROM (SELECT DISTINCT process_id FROM newest) p JOIN notification n ON n.process_id = p.process_id
+        WHERE n.open_failure_at IS NOT NULL AND n.request_id IN (SELECT id FROM newest)
+    ) f ORDER BY at DESC, request DESC, notification DESC LIMIT $2
+)
+SELECT l.at, l.request, l.notification, r.process_name, r.reasons, n.channel, CASE WHEN n.id IS NOT NULL THEN c.cause END AS cause
+FROM last l JOIN newest r ON r.id = l.request LEFT JOIN notification n ON n.id = l.notification
+",
+    cause!(),
+    "ORDER BY l.at DESC, l.request DESC, l.notification DESC"
 );
 
 // A stop that came later says that nobody needs to be called any more, and a newer run has calls of its own.
@@ -190,6 +232,24 @@ impl Store {
             })
         };
         self.fetch_all(|| sqlx::query(GROUPS).bind(channel)).await?.iter().map(group).collect()
+    }
+
+    /// What went wrong last with what a schedule has started in its newest 1,000 occurrences, and waits for a person; the
+    /// newest first.
+    pub async fn failures_of_schedule(&self, schedule: &ScheduleRecord, limit: i64) -> Result<Vec<ScheduleFailure>> {
+        let source = schedule.source();
+        let failure = |row: &PgRow| {
+            Ok(ScheduleFailure {
+                at: row.try_get::<SqlTimestamp, _>("at")?.to_jiff(),
+                request: row.try_get("request")?,
+                process: row.try_get("process_name")?,
+                notification: row.try_get("notification")?,
+                channel: row.try_get("channel")?,
+                cause: row.try_get("cause")?,
+                reasons: row.try_get("reasons")?,
+            })
+        };
+        self.fetch_all(|| sqlx::query(OF_SCHEDULE).bind(&source).bind(limit)).await?.iter().map(failure).collect()
     }
 
     /// Has a failed notification tried again, at once, with all its attempts and its whole max-age. It may have been

@@ -27,6 +27,8 @@ pub(super) struct Schedule {
     paused_at: Option<String>,
     #[serde(default)]
     occurrences: Vec<String>,
+    #[serde(default)]
+    failures: Vec<Failure>,
     next_at: Option<String>,
     last_at: Option<String>,
     last_process: Option<String>,
@@ -38,6 +40,37 @@ pub(super) struct Schedule {
 struct Line {
     cron: String,
     time_zone: String,
+}
+
+/// What went wrong with an occurrence.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Failure {
+    at: String,
+    request: i64,
+    process_id: Option<String>,
+    notification: Option<i64>,
+    channel: Option<String>,
+    reason: String,
+}
+
+impl Failure {
+    fn table(failures: &[Self], now: Option<Timestamp>) -> Table {
+        let mut table = Table::new(&["WHEN", "PROCESS", "WHAT", "WHY"]);
+        for one in failures {
+            let what = match one.notification {
+                Some(id) => format!("notification {id}, {}", one.channel.as_deref().unwrap_or("?")),
+                None => format!("request {}, rejected", one.request),
+            };
+            table.row([
+                time(&one.at, now).into(),
+                one.process_id.as_deref().unwrap_or("?").into(),
+                what.into(),
+                one.reason.as_str().into(),
+            ]);
+        }
+        table
+    }
 }
 
 impl Schedule {
@@ -101,6 +134,10 @@ impl Schedule {
             (None, None) => text.push_str("it has started nothing yet\n"),
         }
         text.push_str(&format!("its requests come from {}\n", plain(&self.source)));
+        if !self.failures.is_empty() {
+            text.push_str("what went wrong last\n");
+            text.push_str(&Failure::table(&self.failures, now).text(2));
+        }
         text.push_str(match (&self.paused_at, self.occurrences.is_empty()) {
             (_, true) => "nothing is to come\n",
             (Some(_), false) => "next, were it not paused\n",

@@ -23,7 +23,7 @@ const PROCESS: &str = "{{ schedule.name }}-{{ scheduled_at }}";
 pub(crate) enum Command {
     /// List schedules, the newest first
     List(Filter),
-    /// Show a schedule with its next ten occurrences
+    /// Show a schedule with its next ten occurrences and its last failures
     #[command(after_help = "Example: tocsin schedule show daily")]
     Show(One),
     /// Make a schedule: a process is started at each of its occurrences
