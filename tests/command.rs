@@ -140,6 +140,36 @@ async fn check_says_what_is_wrong_and_how_to_mend_it() {
 }
 
 #[tokio::test]
+async fn a_channel_of_which_nobody_has_set_a_thing_is_not_wrong() {
+    let arena = Arena::new().await;
+    // SNS has nothing that must be set: AWS's tools find credentials in many places, or nowhere.
+    let nowhere = arena.workplace.dir().join("nowhere");
+    let nowhere = nowhere.to_str().unwrap();
+    let without = [
+        ("TOCSIN_SNS__ENDPOINT_URL", ""),
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_CONFIG_FILE", nowhere),
+        ("AWS_SHARED_CREDENTIALS_FILE", nowhere),
+    ];
+    let named = arena.run_with("tocsin", &["check", "notifier-sns"], &without).await;
+    assert_eq!(named.status.code(), Some(69), "one that is named is wanted");
+    assert!(out(&named).contains("not configured no credentials were found"), "{}", out(&named));
+    let of_all = arena.run_with("tocsin", &["check"], &without).await;
+    let sns = out(&of_all).split("\n\n").find(|part| part.starts_with("notifier-sns")).unwrap().to_owned();
+    assert_eq!(sns, "notifier-sns\n  -      its provider is not configured");
+    // The bridge needs credentials for its queue, and says so itself.
+    assert_eq!(out(&of_all).matches("WRONG").count(), 1, "{}", out(&of_all));
+    assert!(out(&of_all).contains("WRONG  sqs"), "{}", out(&of_all));
+
+    // Who names an endpoint wants it.
+    let endpoint = [&without[1..], &[("TOCSIN_SNS__ENDPOINT_URL", arena.queue.endpoint.as_str())]].concat();
+    let wanted = arena.run_with("tocsin", &["check"], &endpoint).await;
+    assert!(out(&wanted).contains("WRONG  provider   nothing could be sent to SNS"), "{}", out(&wanted));
+}
+
+#[tokio::test]
 async fn a_program_away_is_told_by_check() {
     let arena = Arena::new().await;
     let away = [

@@ -3,7 +3,9 @@
 mod refusals;
 mod sns;
 
-use runtime::{Failure, Lifecycle, Program, Reader, Run, settings::SNS_ENDPOINT_URL};
+use runtime::{Checks, Failure, Lifecycle, NOT_CONFIGURED, Program, Reader, Run, settings::SNS_ENDPOINT_URL};
+
+use tokio::time::timeout;
 
 use crate::sns::Sns;
 
@@ -33,5 +35,14 @@ impl Config {
 /// Runs until it is told to stop.
 pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), Failure> {
     let sns = Sns::new(config.endpoint_url.as_deref(), config.worker.call_timeout()).await;
+    // It has no setting that is required. Without an endpoint and credentials of anybody's it may simply not be wanted.
+    if let (Some(format), None) = (run.check, &config.endpoint_url)
+        && let Ok(Some(problem)) = timeout(config.worker.call_timeout(), sns.lacks_credentials()).await
+    {
+        let mut checks = Checks::new(format);
+        let mend = "give it credentials that may publish to your topics, as README.md says";
+        checks.check(NOT_CONFIGURED, mend, async { Err::<String, _>(problem) }).await;
+        return checks.finish();
+    }
     notifier::run(sns, config.worker, run, lifecycle).await
 }

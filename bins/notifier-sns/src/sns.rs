@@ -4,6 +4,7 @@ use aws_config::{
     BehaviorVersion, Region, identity::IdentityCache, meta::region::RegionProviderChain, retry::RetryConfig,
     stalled_stream_protection::StalledStreamProtectionConfig, timeout::TimeoutConfig,
 };
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError};
 use aws_sdk_sns::{
     Client, error::ProvideErrorMetadata, operation::publish::builders::PublishFluentBuilder,
     types::MessageAttributeValue,
@@ -18,6 +19,7 @@ use crate::refusals::{Transmission, answer, cause};
 /// SNS's action `Publish`, see <https://docs.aws.amazon.com/sns/latest/api/API_Publish.html>.
 pub(crate) struct Sns {
     client: Client,
+    credentials: Option<SharedCredentialsProvider>,
 }
 
 /// A message and its topic.
@@ -48,7 +50,15 @@ impl Sns {
         if let Some(endpoint) = endpoint_url {
             loader = loader.endpoint_url(endpoint);
         }
-        Self { client: Client::new(&loader.load().await) }
+        let loaded = loader.load().await;
+        Self { client: Client::new(&loaded), credentials: loaded.credentials_provider() }
+    }
+
+    /// Why there are no credentials, where nobody has set any. What is set and can't be used is another matter.
+    pub(crate) async fn lacks_credentials(&self) -> Option<String> {
+        let error = self.credentials.as_ref()?.provide_credentials().await.err()?;
+        let is_nowhere = matches!(error, CredentialsError::CredentialsNotLoaded(_));
+        is_nowhere.then(|| format!("no credentials were found where AWS's own tools look for them: {}", cause(&error)))
     }
 }
 
