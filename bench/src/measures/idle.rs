@@ -79,7 +79,9 @@ fn log_statements(bench: &Bench, on: bool) -> Result<()> {
 fn statements(log: &str, workers: &[Worker]) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
     for line in log.lines() {
-        let Some((program, rest)) = line.strip_prefix('<').and_then(|line| line.split_once("> ")) else { continue };
+        // A connection is called `program/version instance`.
+        let Some((name, rest)) = line.strip_prefix('<').and_then(|line| line.split_once("> ")) else { continue };
+        let program = name.split('/').next().unwrap_or_default();
         let Some((_, statement)) = rest.split_once("execute ").and_then(|(_, rest)| rest.split_once(": ")) else {
             continue;
         };
