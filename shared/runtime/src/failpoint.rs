@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use rustix::process::{Signal, getpid, kill_process};
+use nix::sys::signal::{Signal, raise};
 
 /// What is to happen at which points, such as `bridge.committed=kill`, `notifier.calling:17=stop` (only at
 /// notification 17) or `activator.claimed=kill@3` (at the third time), with commas between.
@@ -31,8 +31,8 @@ fn read(text: &str) -> Failpoint {
     let (point, key) = place.split_once(':').map_or((place, None), |(point, key)| (point, Some(key.to_owned())));
     let (action, left) = action.split_once('@').unwrap_or((action, "1"));
     let signal = match action {
-        "kill" => Signal::KILL,
-        "stop" => Signal::STOP,
+        "kill" => Signal::SIGKILL,
+        "stop" => Signal::SIGSTOP,
         _ => panic!("{VARIABLE}: {action:?} is neither kill nor stop"),
     };
     Failpoint { point: point.to_owned(), key, signal, left: AtomicU32::new(left.parse().expect("a number after @")) }
@@ -46,7 +46,9 @@ pub(crate) fn reached(point: &str, key: impl Display) {
             && one.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) == Ok(1)
     };
     if let Some(one) = FAILPOINTS.iter().find(|one| strikes(one)) {
-        kill_process(getpid(), one.signal).expect("a process can send itself a signal");
+        // To this thread, not to the process: sent to the process, it is the main thread's to carry out, and until
+        // that one runs all others go on, this one too.
+        raise(one.signal).expect("a thread can send itself a signal");
     }
 }
 
@@ -58,8 +60,8 @@ mod tests {
     fn what_a_failpoint_looks_like() {
         let point = read("notifier.calling:17=stop@3");
         assert_eq!((point.point.as_str(), point.key.as_deref()), ("notifier.calling", Some("17")));
-        assert_eq!((point.signal, point.left.into_inner()), (Signal::STOP, 3));
+        assert_eq!((point.signal, point.left.into_inner()), (Signal::SIGSTOP, 3));
         let point = read("bridge.committed=kill");
-        assert_eq!((point.key, point.signal, point.left.into_inner()), (None, Signal::KILL, 1));
+        assert_eq!((point.key, point.signal, point.left.into_inner()), (None, Signal::SIGKILL, 1));
     }
 }
