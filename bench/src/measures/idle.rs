@@ -78,7 +78,8 @@ fn log_statements(bench: &Bench, on: bool) -> Result<()> {
 /// How often each program executed each statement, by its first line.
 fn statements(log: &str, workers: &[Worker]) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
-    for line in log.lines() {
+    let mut lines = log.lines();
+    while let Some(line) = lines.next() {
         // A connection is called `program/version instance`.
         let Some((name, rest)) = line.strip_prefix('<').and_then(|line| line.split_once("> ")) else { continue };
         let program = name.split('/').next().unwrap_or_default();
@@ -86,6 +87,8 @@ fn statements(log: &str, workers: &[Worker]) -> BTreeMap<(String, String), usize
             continue;
         };
         if workers.iter().any(|worker| worker.name.starts_with(program)) {
+            // Many begin with an empty line.
+            let statement = if statement.trim().is_empty() { lines.next().unwrap_or_default() } else { statement };
             let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
             *counts.entry((program.to_owned(), statement)).or_default() += 1;
         }

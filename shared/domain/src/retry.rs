@@ -88,8 +88,8 @@ impl RetryWay {
 
 /// What becomes of a notification after a call, unless it was stopped meanwhile.
 ///
-/// `attempts` counts the calls that cost an attempt, this one included; `claims` counts all claims, and so the calls
-/// that cost none. `retry_after` is what the provider asked for.
+/// `attempts` counts the calls that cost an attempt, this one included; `claims` counts all claims. The rest of them cost
+/// none: as often it was refused for now. `retry_after` is what the provider asked for.
 pub fn after_attempt(
     outcome: Outcome,
     attempts: u16,
@@ -99,7 +99,7 @@ pub fn after_attempt(
     retry_after: Option<Duration>,
 ) -> (State, Option<RetryWay>) {
     let exhausted = outcome.costs_an_attempt() && attempts >= max_attempts;
-    let claims = u16::try_from(claims).unwrap_or(u16::MAX);
+    let refusals = u16::try_from(claims.saturating_sub(attempts.into()).max(0)).unwrap_or(u16::MAX);
     match outcome {
         Outcome::Delivered => (State::Delivered, None),
         Outcome::Permanent => (State::Failed, None),
@@ -109,10 +109,10 @@ pub fn after_attempt(
         Outcome::Unknown => (State::Retrying, Some(RetryWay::Tier(RetryTier::after_attempts(attempts)))),
         // A short wait would use up all attempts in no time.
         Outcome::Temporary => (State::Retrying, Some(longer(RetryTier::after_attempts(attempts), retry_after))),
-        Outcome::RateLimited if retry_after.is_some() && claims <= TAKEN_AT_THEIR_WORD => {
+        Outcome::RateLimited if retry_after.is_some() && refusals <= TAKEN_AT_THEIR_WORD => {
             (State::Retrying, retry_after.map(by_the_clock))
         }
-        Outcome::RateLimited => (State::Retrying, Some(longer(RetryTier::after_attempts(claims), retry_after))),
+        Outcome::RateLimited => (State::Retrying, Some(longer(RetryTier::after_attempts(refusals), retry_after))),
         Outcome::ChannelDown => {
             (State::Retrying, Some(retry_after.map_or(RetryWay::Tier(RetryTier::Seconds30), by_the_clock)))
         }
@@ -167,6 +167,14 @@ mod tests {
     }
 
     #[test]
+    fn who_was_tried_in_vain_before_waits_no_longer_for_its_first_refusal() {
+        let after =
+            |retry_after| after_attempt(Outcome::RateLimited, 2, 3, 3, OnUnknown::Retry, retry_after).1.unwrap();
+        assert_eq!(after(Some(Duration::from_secs(2))), RetryWay::Clock(Duration::from_secs(2)));
+        assert_eq!(after(None), RetryWay::Tier(RetryTier::Seconds5));
+    }
+
+    #[test]
     fn a_provider_that_only_says_too_much_is_asked_less_and_less_often() {
         let wait =
             |claims| after_attempt(Outcome::RateLimited, 0, claims, 1, OnUnknown::Retry, None).1.unwrap().delay();
@@ -210,9 +218,9 @@ mod tests {
             retry_after in proptest::option::of(0u64..2_000),
         ) {
             // What a provider says of the time is not taken at its word any more.
-            let claims = i64::from(attempts) + i64::from(TAKEN_AT_THEIR_WORD);
             let wait = |n: u16| {
-                let (attempts, claims) = (attempts + n, claims + i64::from(n));
+                let (attempts, refusals) = (attempts + n, TAKEN_AT_THEIR_WORD + attempts + n);
+                let claims = i64::from(attempts) + i64::from(refusals);
                 let retry_after = retry_after.map(Duration::from_secs);
                 after_attempt(outcome, attempts, claims, 200, OnUnknown::Retry, retry_after).1.unwrap().delay()
             };
