@@ -196,9 +196,6 @@ impl Worker {
 /// Ends them in good order.
 pub(crate) fn stop(workers: Vec<Worker>) -> Result<()> {
     for worker in &workers {
-        worker.process.signal(Signal::TERM)?;
-    }
-    for worker in &workers {
         worker.process.stop(Signal::TERM, Duration::from_secs(40))?;
     }
     Ok(())
