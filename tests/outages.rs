@@ -7,6 +7,8 @@ use serde_json::json;
 use testkit::{Arena, wait_for};
 use tokio::time::sleep;
 
+use crate::checker::ready_again;
+
 #[tokio::test]
 async fn database_stopped_for_20_s_while_requests_arrive() {
     let arena = Arena::with_own_postgres().await;
@@ -54,10 +56,7 @@ async fn database_stopped_for_20_s_while_requests_arrive() {
     arena.notifications_in("delivered", 1, 30).await;
     assert_eq!(arena.simulator.called(), ["+3851111111"]);
     for program in &programs {
-        wait_for("ready again", Duration::from_secs(20), || async {
-            (program.get("/health/ready").await.0 == 200).then_some(())
-        })
-        .await;
+        ready_again(program).await;
     }
 }
 
@@ -89,7 +88,7 @@ async fn rabbitmq_restarted_under_load() {
     assert_eq!(calls.len(), 4_000);
     assert!(calls.values().all(|count| *count == 1), "a broker's restart costs no extra call");
     for program in &programs {
-        assert_eq!(program.get("/health/ready").await.0, 200, "it reconnected by itself");
+        ready_again(program).await;
     }
 }
 
