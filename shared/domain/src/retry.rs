@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn who_was_tried_in_vain_before_waits_no_longer_for_its_first_refusal() {
         let after =
-            |retry_after| after_attempt(Outcome::RateLimited, 2, 3, 3, OnUnknown::Retry, retry_after).1.unwrap();
+            |retry_after| after_attempt(Outcome::RateLimited, 3, 4, 5, OnUnknown::Retry, retry_after).1.unwrap();
         assert_eq!(after(Some(Duration::from_secs(2))), RetryWay::Clock(Duration::from_secs(2)));
         assert_eq!(after(None), RetryWay::Tier(RetryTier::Seconds5));
     }
