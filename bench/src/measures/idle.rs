@@ -75,7 +75,7 @@ fn log_statements(bench: &Bench, on: bool) -> Result<()> {
     ask("SELECT pg_reload_conf()")
 }
 
-/// How often each program executed each statement, by its first line.
+/// How often each program executed each statement, by its first line that is not empty.
 fn statements(log: &str, workers: &[Worker]) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
     let mut lines = log.lines();
@@ -87,7 +87,6 @@ fn statements(log: &str, workers: &[Worker]) -> BTreeMap<(String, String), usize
             continue;
         };
         if workers.iter().any(|worker| worker.name.starts_with(program)) {
-            // Many begin with an empty line.
             let statement = if statement.trim().is_empty() { lines.next().unwrap_or_default() } else { statement };
             let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
             *counts.entry((program.to_owned(), statement)).or_default() += 1;

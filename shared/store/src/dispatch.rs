@@ -89,9 +89,10 @@ pub struct DeadLetter {
 // while nothing was due make the planner believe that index to be empty, and it would go through all of it for each id.
 
 // Locked rows are passed over, so that activators share the work. Each channel has its own limit, so that a backlog
-// of one starves no other. What was found is looked up as an array: the planner takes a limit that it does not know for a tenth
-// of the table, and would rather go through all of it once than look up so many. `FOR UPDATE` sees the newest state, and the update asks again. A wake-up counts from now and
-// not from the due time, so that no two publications have the same.
+// of one starves no other. What was found is looked up as an array: the planner takes a limit that it does not know for
+// a tenth of the table, and would rather go through all of it once than look up so many. `FOR UPDATE` sees the newest
+// state, and the update asks again. A wake-up counts from now and not from the due time, so that no two publications
+// have the same.
 const CLAIM_DUE: &str = "
 WITH due AS MATERIALIZED (
     SELECT d.* FROM (
