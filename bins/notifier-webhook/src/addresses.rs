@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
 };
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use http_client::Lookup;
 use url::{Host, Url};
 
 /// Why nothing is posted there.
@@ -73,22 +73,34 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
-/// Resolves names to public addresses, or not at all. The connection is made to what is answered here, so a name can't
-/// be one thing when it is looked at and another when it is used.
-pub(crate) struct PublicOnly {
-    look_up: fn(String) -> Lookup,
-    is_public: fn(IpAddr) -> bool,
+/// Resolves names, to public addresses or not at all if only those are allowed. The connection is made to what is answered
+/// here, so a name can't be one thing when it is looked at and another when it is used.
+#[derive(Clone, Copy)]
+pub(crate) struct Names {
+    look_up: fn(String) -> Found,
+    is_allowed: fn(IpAddr) -> bool,
 }
 
-impl Default for PublicOnly {
-    fn default() -> Self {
-        Self { look_up: system_lookup, is_public }
+impl Names {
+    pub(crate) fn new(allow_private: bool) -> Self {
+        Self { look_up: system_lookup, is_allowed: if allow_private { |_| true } else { is_public } }
+    }
+
+    pub(crate) fn resolve(self, name: String) -> Lookup {
+        Box::pin(async move {
+            let found = (self.look_up)(name).await?;
+            // One that is not public among others is a trick, not an accident.
+            if !found.iter().copied().all(self.is_allowed) {
+                return Err(NotPublic.into());
+            }
+            Ok(found.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
+        })
     }
 }
 
-fn system_lookup(name: String) -> Lookup {
+fn system_lookup(name: String) -> Found {
     Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) })
 }
 
@@ -103,33 +115,15 @@ impl std::fmt::Display for NotPublic {
 
 impl Error for NotPublic {}
 
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (found, is_public) = ((self.look_up)(name.as_str().to_owned()), self.is_public);
-        Box::pin(async move {
-            let found = found.await?;
-            // One that is not public among others is a trick, not an accident.
-            if !found.iter().copied().all(is_public) {
-                return Err(NotPublic.into());
-            }
-            let addresses: Addrs = Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
-            Ok(addresses)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
         str::FromStr,
-        sync::{
-            Arc,
-            atomic::{AtomicU32, Ordering},
-        },
+        sync::atomic::{AtomicU32, Ordering},
         time::Duration,
     };
 
-    use http_client::{Reply, exchange};
+    use http_client::{Connections, Reply, Target};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -199,26 +193,26 @@ mod tests {
         }
     }
 
-    async fn posted(look_up: fn(String) -> Lookup, url: &str) -> Reply {
-        let builder = http_client::builder(Duration::from_millis(400));
-        let client = builder.dns_resolver(Arc::new(PublicOnly { look_up, is_public })).build().unwrap();
-        exchange(client.post(url), Duration::from_secs(5)).await
+    async fn posted(names: Names, url: &str) -> Reply {
+        let connections = Connections::new(move |name| names.resolve(name), Duration::from_secs(5)).unwrap();
+        connections.post(&Target::parse(url).unwrap(), &[], String::new()).await
     }
 
     #[tokio::test]
     async fn a_name_of_this_machine_is_refused_however_it_is_written() {
         for url in ["http://localhost:1/", "http://LOCALHOST:1/", "http://localhost:1/?x=example.org"] {
-            assert_eq!(posted(system_lookup, url).await, Reply::Unreachable(PRIVATE.to_owned()), "{url}");
+            assert_eq!(posted(Names::new(false), url).await, Reply::Unreachable(PRIVATE.to_owned()), "{url}");
         }
     }
 
     #[tokio::test]
     async fn one_private_address_among_public_ones_is_refused() {
-        fn mixed(_: String) -> Lookup {
+        fn mixed(_: String) -> Found {
             let found = ["93.184.215.14", "10.0.0.1"].map(|text| IpAddr::from_str(text).unwrap());
             Box::pin(async move { Ok(found.to_vec()) })
         }
-        assert_eq!(posted(mixed, "http://mixed.example/").await, Reply::Unreachable(PRIVATE.to_owned()));
+        let names = Names { look_up: mixed, is_allowed: is_public };
+        assert_eq!(posted(names, "http://mixed.example/").await, Reply::Unreachable(PRIVATE.to_owned()));
     }
 
     /// What is connected to is what was looked at: there is no second look between the two. 127.0.0.2 stands for a
@@ -226,13 +220,11 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_changes_is_looked_at_once_for_each_connection() {
         static LOOKUPS: AtomicU32 = AtomicU32::new(0);
-        fn changing(_: String) -> Lookup {
+        fn changing(_: String) -> Found {
             let last = if LOOKUPS.fetch_add(1, Ordering::SeqCst) == 0 { 2 } else { 1 };
             Box::pin(async move { Ok(vec![Ipv4Addr::new(127, 0, 0, last).into()]) })
         }
-        let resolver = PublicOnly { look_up: changing, is_public: |address| address != Ipv4Addr::LOCALHOST };
-        let builder = http_client::builder(Duration::from_secs(5)).pool_max_idle_per_host(0);
-        let client = builder.dns_resolver(Arc::new(resolver)).build().unwrap();
+        let names = Names { look_up: changing, is_allowed: |address| address != Ipv4Addr::LOCALHOST };
 
         let public = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let port = public.local_addr().unwrap().port();
@@ -243,10 +235,10 @@ mod tests {
             assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         };
-        let (first, ()) = tokio::join!(exchange(client.post(&url), Duration::from_secs(5)), answer);
+        let (first, ()) = tokio::join!(posted(names, &url), answer);
         assert!(matches!(first, Reply::Answered(answered) if answered.status == 204));
         assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
-        assert_eq!(exchange(client.post(&url), Duration::from_secs(5)).await, Reply::Unreachable(PRIVATE.to_owned()));
+        assert_eq!(posted(names, &url).await, Reply::Unreachable(PRIVATE.to_owned()));
         let nobody = tokio::time::timeout(Duration::from_millis(50), private.accept()).await;
         assert!(nobody.is_err(), "nobody connected to the private address");
     }

@@ -1,32 +1,48 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use domain::{Outcome, provider::receiver_answer};
-use http_client::{Answered, Reply, exchange};
+use http_client::{Answered, Connections, Reply, Target};
 use notifier::{Answer, Channel, Claim};
-use reqwest::Client;
-use serde_json::{Value, json};
-use url::Url;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
-    addresses::{PRIVATE, PublicOnly, is_public_or_name},
+    addresses::{Names, PRIVATE, is_public_or_name},
     signature::Secret,
 };
 
 /// Posts webhooks as <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md> has
 /// them.
 pub(crate) struct Webhook {
-    client: Client,
+    connections: Connections,
     secret: Secret,
     allow_private: bool,
-    call_timeout: Duration,
 }
 
 /// What is posted, and where.
 pub(crate) struct Post {
-    url: Url,
+    target: Target,
     id: String,
     timestamp: i64,
     body: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    data: Data<'a>,
+    timestamp: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Data<'a> {
+    notification_id: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a Value>,
+    process_id: &'a str,
+    run: i32,
 }
 
 impl fmt::Display for Post {
@@ -37,12 +53,10 @@ impl fmt::Display for Post {
 
 impl Webhook {
     /// `call_timeout` is when a call is given up.
-    pub(crate) fn new(secret: Secret, allow_private: bool, call_timeout: Duration) -> reqwest::Result<Self> {
-        let mut builder = http_client::builder(call_timeout);
-        if !allow_private {
-            builder = builder.dns_resolver(Arc::new(PublicOnly::default()));
-        }
-        Ok(Self { client: builder.build()?, secret, allow_private, call_timeout })
+    pub(crate) fn new(secret: Secret, allow_private: bool, call_timeout: Duration) -> io::Result<Self> {
+        let names = Names::new(allow_private);
+        let connections = Connections::new(move |name| names.resolve(name), call_timeout)?;
+        Ok(Self { connections, secret, allow_private })
     }
 }
 
@@ -51,39 +65,41 @@ impl Channel for Webhook {
 
     type Message = Post;
 
-    /// A server, not each of its URLs.
-    fn shared_place(&self, claim: &Claim) -> Option<String> {
-        let url: Url = claim.address.as_deref()?.parse().ok()?;
-        Some(url.origin().ascii_serialization())
-    }
-
     fn prepare(&self, claim: &Claim, _property: Option<&Value>) -> Result<Post, Answer> {
-        let url = claim.address.as_deref().and_then(|address| address.parse::<Url>().ok());
-        let url = url.ok_or_else(|| Answer::new(Outcome::Permanent, "the notification has no URL"))?;
+        let target = claim.address.as_deref().and_then(Target::parse);
+        let target = target.ok_or_else(|| Answer::new(Outcome::Permanent, "the notification has no URL"))?;
         // The resolver is not asked about addresses, so they are looked at here.
-        if !self.allow_private && !is_public_or_name(&url) {
+        if !self.allow_private && !is_public_or_name(target.url()) {
             return Err(Answer::new(Outcome::Permanent, PRIVATE));
         }
-        let mut data = json!({"process-id": claim.process, "notification-id": claim.id.0, "run": claim.run});
-        if let Some(payload) = claim.options.get("payload") {
-            data["payload"] = payload.clone();
-        }
+        let data = Data {
+            notification_id: claim.id.0,
+            payload: claim.options.get("payload"),
+            process_id: claim.process.as_str(),
+            run: claim.run,
+        };
         // The same on every try, as the receiver may compare.
-        let body = json!({"type": "notification", "timestamp": claim.scheduled_at.to_string(), "data": data});
+        let body = Body { data, timestamp: claim.scheduled_at.to_string(), kind: "notification" };
+        let body = serde_json::to_string(&body)
+            .map_err(|error| Answer::new(Outcome::Permanent, format!("it can't be written as JSON: {error}")))?;
         let id = format!("msg_{}", claim.idempotency_key());
-        Ok(Post { url, id, timestamp: claim.claimed_at.as_second(), body: body.to_string() })
+        Ok(Post { target, id, timestamp: claim.claimed_at.as_second(), body })
+    }
+
+    /// A server, not each of its URLs.
+    fn shared_place<'a>(&self, _claim: &'a Claim, post: &'a Post) -> Option<&'a str> {
+        Some(post.target.server())
     }
 
     async fn send(&self, post: Post) -> Answer {
-        let request = self
-            .client
-            .post(post.url)
-            .header("content-type", "application/json")
-            .header("webhook-id", &post.id)
-            .header("webhook-timestamp", post.timestamp)
-            .header("webhook-signature", self.secret.sign(&post.id, post.timestamp, &post.body))
-            .body(post.body);
-        match exchange(request, self.call_timeout).await {
+        let signature = self.secret.sign(&post.id, post.timestamp, &post.body);
+        let headers = [
+            ("content-type", "application/json"),
+            ("webhook-id", &post.id),
+            ("webhook-timestamp", &post.timestamp.to_string()),
+            ("webhook-signature", &signature),
+        ];
+        match self.connections.post(&post.target, &headers, post.body).await {
             Reply::Answered(answered) => {
                 let answer = classify(&answered);
                 // By this the receiver knows it.

@@ -1,13 +1,27 @@
 //! What the channels share whose provider speaks HTTP: one exchange, bounded in time and size.
 
+mod connections;
+
 use std::{error::Error, time::Duration};
 
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body;
 use reqwest::{
-    Client, ClientBuilder, RequestBuilder, Response,
+    Client, ClientBuilder, RequestBuilder,
     header::{DATE, RETRY_AFTER},
     redirect::Policy,
 };
 use tokio::time::{Instant, timeout_at};
+
+pub use crate::connections::{Connections, Lookup, Target};
+
+/// What every request says of its sender.
+const NAME_AND_VERSION: &str = concat!("tocsin/", env!("CARGO_PKG_VERSION"));
+
+/// Servers close theirs after five seconds at the earliest. What is sent as one is closed may have been carried out or
+/// not.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// As much of an answer as is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -46,11 +60,9 @@ pub struct Answered {
 /// gets half of it, as it is known that nothing was sent before.
 pub fn builder(call_timeout: Duration) -> ClientBuilder {
     Client::builder()
-        .user_agent(concat!("tocsin/", env!("CARGO_PKG_VERSION")))
+        .user_agent(NAME_AND_VERSION)
         .connect_timeout(call_timeout / 2)
-        // Servers close theirs after five seconds at the earliest. What is sent as one is closed may have been carried
-        // out or not.
-        .pool_idle_timeout(Duration::from_secs(3))
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .redirect(Policy::none())
         .no_proxy()
 }
@@ -60,33 +72,52 @@ pub fn builder(call_timeout: Duration) -> ClientBuilder {
 pub async fn exchange(request: RequestBuilder, call_timeout: Duration) -> Reply {
     let end = Instant::now() + call_timeout.saturating_sub(MARGIN);
     match request.send().await {
-        Ok(response) => Reply::Answered(read(response, end.min(Instant::now() + ANSWER_BODY_PATIENCE)).await),
+        Ok(response) => {
+            let (answered, _) = read(response.into(), end.min(Instant::now() + ANSWER_BODY_PATIENCE)).await;
+            Reply::Answered(answered)
+        }
         Err(error) if error.is_builder() => Reply::Unusable,
         Err(error) if error.is_connect() => Reply::Unreachable(cause(&error)),
         Err(_) => Reply::Broken,
     }
 }
 
-async fn read(mut response: Response, end: Instant) -> Answered {
-    let status = response.status().as_u16();
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+/// The answer, and whether its body came to its end.
+async fn read<B>(response: http::Response<B>, end: Instant) -> (Answered, bool)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (head, mut body) = response.into_parts();
+    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
     let retry_after = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, header(DATE)));
-    let mut body = Vec::new();
-    while body.len() < MAX_ANSWER_BYTES {
-        match timeout_at(end, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER_BYTES - body.len())]),
-            // The status says enough where the rest is lost, or does not come.
-            Ok(Ok(None) | Err(_)) | Err(_) => break,
+    let mut kept = Vec::new();
+    let reading = async {
+        while kept.len() < MAX_ANSWER_BYTES && !body.is_end_stream() {
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    let data = frame.into_data().unwrap_or_default();
+                    kept.extend_from_slice(&data[..data.len().min(MAX_ANSWER_BYTES - kept.len())]);
+                }
+                None => return true,
+                Some(Err(_)) => return false,
+            }
         }
-    }
-    Answered { status, retry_after, body }
+        body.is_end_stream()
+    };
+    // The status says enough where the rest is lost, or does not come.
+    let is_whole = timeout_at(end, reading).await.unwrap_or(false);
+    (Answered { status: head.status.as_u16(), retry_after, body: kept }, is_whole)
 }
 
 /// The cause of all the others, such as "Connection refused". It holds no URL, and no name of a host, which stands in
 /// quotes where TLS speaks of one.
 pub fn cause(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    let cause = causes.last().map_or_else(|| "no connection".to_owned(), ToString::to_string);
+    error.source().map_or_else(|| "no connection".to_owned(), innermost)
+}
+
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&cause| cause.source());
+    let cause = causes.last().unwrap_or(error).to_string();
     let outside_quotes = cause.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "(name)" });
     outside_quotes.collect()
 }

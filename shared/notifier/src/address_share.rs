@@ -88,7 +88,10 @@ impl AddressShares {
         if by_address.len() > 4 * self.share.max(256) {
             by_address.retain(|_, address| Arc::strong_count(address) > 1);
         }
-        Arc::clone(by_address.entry(name.to_owned()).or_insert_with(|| Arc::new(Address::new(self.share))))
+        if let Some(address) = by_address.get(name) {
+            return Arc::clone(address);
+        }
+        Arc::clone(by_address.entry(name.to_owned()).or_insert(Arc::new(Address::new(self.share))))
     }
 }
 

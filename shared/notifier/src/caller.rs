@@ -43,12 +43,14 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     let Ready { claim, item, property, claimed_since, slot } = ready;
     let uncalled = |item, delay| {
         worker.gate.not_called();
-        send(&finished, Finished::Uncalled(Uncalled { item, fence: claim.fence, delay }));
+        finish(&finished, Finished::Uncalled(Uncalled { item, fence: claim.fence, delay }));
     };
+    let message = prepare(&worker.channel, &claim, property.as_ref().as_ref());
     let patience = CLAIM_FRESHNESS.saturating_sub(claimed_since.elapsed());
-    let place = match worker.channel.shared_place(&claim) {
+    let address = message.as_ref().ok().and_then(|message| worker.channel.shared_place(&claim, message));
+    let place = match address {
         None => None,
-        Some(address) => match worker.shares.place(&address, patience).await {
+        Some(address) => match worker.shares.place(address, patience).await {
             Ok(place) => Some(place),
             Err(stay_away) => return uncalled(item, stay_away),
         },
@@ -67,7 +69,11 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     }
     let in_flight = metrics::gauge!("tocsin_calls_in_flight", "channel" => C::NAME);
     in_flight.increment(1);
-    let (answer, was_sent) = answer(&worker, &claim, property.as_ref().as_ref()).await;
+    let (answer, was_sent) = match message {
+        Ok(message) if worker.dry_run => (Answer::new(Outcome::DryRun, message.to_string()), false),
+        Ok(message) => (send(&worker, message).await, true),
+        Err(answer) => (answer, false),
+    };
     in_flight.decrement(1);
     metrics::histogram!("tocsin_call_seconds", "channel" => C::NAME).record(began.elapsed().as_secs_f64());
     failpoint("notifier.called", claim.id);
@@ -95,7 +101,7 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
         provider_id: answer.provider_id.map(|text| keepable(&text)),
         detail: answer.detail.map(|text| keepable(&text)),
     };
-    send(&finished, Finished::Called(Box::new(Called { result, claim, receipt: item.receipt })));
+    finish(&finished, Finished::Called(Box::new(Called { result, claim, receipt: item.receipt })));
 }
 
 /// What the answer says of the channel as a whole. `was_sent`: it is the provider who gave it.
@@ -111,20 +117,20 @@ fn learn<C: Channel>(worker: &Worker<C>, answer: &Answer, was_sent: bool) {
     }
 }
 
-/// What came of it, and whether it is the provider who said so.
-async fn answer<C: Channel>(worker: &Worker<C>, claim: &Claim, property: Option<&Value>) -> (Answer, bool) {
-    let call = async {
-        match worker.channel.prepare(claim, property) {
-            Ok(message) if worker.dry_run => (Answer::new(Outcome::DryRun, message.to_string()), false),
-            Ok(message) => (worker.channel.send(message).await, true),
-            Err(answer) => (answer, false),
-        }
-    };
-    match timeout(worker.call_timeout, AssertUnwindSafe(call).catch_unwind()).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_panic)) => (Answer::new(Outcome::Unknown, "the worker failed in the middle of the call: a bug"), false),
-        Err(_) => (Answer::timed_out(worker.call_timeout), true),
+fn prepare<C: Channel>(channel: &C, claim: &Claim, property: Option<&Value>) -> Result<C::Message, Answer> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| channel.prepare(claim, property))).unwrap_or_else(|_| Err(panicked()))
+}
+
+async fn send<C: Channel>(worker: &Worker<C>, message: C::Message) -> Answer {
+    let call = AssertUnwindSafe(worker.channel.send(message)).catch_unwind();
+    match timeout(worker.call_timeout, call).await {
+        Ok(answer) => answer.unwrap_or_else(|_| panicked()),
+        Err(_) => Answer::timed_out(worker.call_timeout),
     }
+}
+
+fn panicked() -> Answer {
+    Answer::new(Outcome::Unknown, "the worker failed in the middle of the call: a bug")
 }
 
 /// A provider's words as the database can keep them.
@@ -132,7 +138,7 @@ fn keepable(text: &str) -> String {
     text.chars().filter(|c| *c != '\0').take(MAX_DETAIL).collect()
 }
 
-fn send(finished: &mpsc::UnboundedSender<Finished>, what: Finished) {
+fn finish(finished: &mpsc::UnboundedSender<Finished>, what: Finished) {
     if finished.send(what).is_err() {
         tracing::error!(event = "bug", "the recorder ended before the calls: the claim will run out");
     }

@@ -15,15 +15,15 @@ pub trait Channel: Send + Sync + 'static {
     /// What is ready to be sent. Its text says what that is, in a line, without the address: a dry run records it.
     type Message: fmt::Display + Send;
 
-    /// What may hold a share of the worker's slots and no more, so that it does not hold them all when it hangs: the
-    /// address, unless many addresses hang together.
-    fn shared_place(&self, claim: &Claim) -> Option<String> {
-        claim.address.clone()
-    }
-
     /// Makes what is to be sent, or says why that is impossible. `property` is the value of [`Self::PROPERTY`], if
     /// there is one.
     fn prepare(&self, claim: &Claim, property: Option<&Value>) -> Result<Self::Message, Answer>;
+
+    /// What may hold a share of the worker's slots and no more, so that it does not hold them all when it hangs: the
+    /// address, unless many addresses hang together.
+    fn shared_place<'a>(&self, claim: &'a Claim, _message: &'a Self::Message) -> Option<&'a str> {
+        claim.address.as_deref()
+    }
 
     /// Calls the provider once and says what came of it. Given up, as unknown, when `notifier.call_timeout_seconds` is
     /// over.

@@ -6,7 +6,7 @@ use std::{
 use domain::{NotificationId, OnUnknown};
 use jiff::Timestamp;
 use jiff_sqlx::Timestamp as SqlTimestamp;
-use sqlx::{Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow, types::Json};
 
 use crate::{Error, Result, Store};
 
@@ -233,12 +233,8 @@ fn claim(row: &PgRow) -> Result<Claim> {
             problem: error.to_string(),
         })
     };
-    let options: Option<serde_json::Value> = row.try_get("options")?;
-    let options = options.map_or_else(|| Ok(BTreeMap::new()), serde_json::from_value).map_err(|error| Error::Row {
-        table: "notification_content",
-        column: "options",
-        id,
-        problem: error.to_string(),
+    let options: Option<Json<BTreeMap<String, serde_json::Value>>> = row.try_get("options").map_err(|error| {
+        Error::Row { table: "notification_content", column: "options", id, problem: error.to_string() }
     })?;
     Ok(Claim {
         id: NotificationId(id),
@@ -250,7 +246,7 @@ fn claim(row: &PgRow) -> Result<Claim> {
         on_unknown: if row.try_get("on_unknown_fail")? { OnUnknown::Fail } else { OnUnknown::Retry },
         scheduled_at: row.try_get::<SqlTimestamp, _>("scheduled_at")?.to_jiff(),
         address: row.try_get("address")?,
-        options,
+        options: options.map_or_else(BTreeMap::new, |Json(options)| options),
         claimed_at: row.try_get::<SqlTimestamp, _>("now")?.to_jiff(),
     })
 }

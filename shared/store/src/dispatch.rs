@@ -99,7 +99,7 @@ WITH due AS MATERIALIZED (
         SELECT channel, coalesce(wake_at, '-infinity') AS wake_at, coalesce(id, 0) AS id
         FROM unnest($1::text[], $5::timestamptz[], $6::bigint[]) AS given(channel, wake_at, id)
     ) c CROSS JOIN LATERAL (
-        SELECT n.channel, n.id, n.state, n.wake_at FROM notification n
+        SELECT n.channel, n.id, n.state, n.wake_at, n.confirmed_at FROM notification n
         WHERE n.channel = c.channel AND n.wake_at IS NOT NULL AND (n.wake_at, n.id) > (c.wake_at, c.id)
             AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
         ORDER BY n.wake_at, n.id LIMIT $2
@@ -117,7 +117,8 @@ WITH due AS MATERIALIZED (
     RETURNING n.id, n.fence, n.channel, n.organisation, n.due_at, n.wake_at
 ), left_in_backlog AS (
     UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour'
-    WHERE n.id = ANY (ARRAY(SELECT id FROM due)) AND n.state IN ('queued', 'retrying')
+    WHERE n.id = ANY (ARRAY(SELECT id FROM due WHERE confirmed_at IS NOT NULL AND channel = ANY($4)))
+        AND n.state IN ('queued', 'retrying')
         AND coalesce(n.wake_at <= tocsin_now() + $3 * interval '1 microsecond', false)
         AND n.confirmed_at IS NOT NULL AND n.channel = ANY($4)
     RETURNING n.id
