@@ -65,17 +65,16 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     let (began, started_at) = (Instant::now(), clock.now());
     if claim.attempts == 0 {
         let late = Duration::try_from(started_at.duration_since(claim.scheduled_at)).unwrap_or_default();
-        metrics::histogram!("tocsin_lateness_seconds", "channel" => C::NAME).record(late.as_secs_f64());
+        worker.meters.lateness_seconds.record(late.as_secs_f64());
     }
-    let in_flight = metrics::gauge!("tocsin_calls_in_flight", "channel" => C::NAME);
-    in_flight.increment(1);
+    worker.meters.calls_in_flight.increment(1);
     let (answer, was_sent) = match message {
         Ok(message) if worker.dry_run => (Answer::new(Outcome::DryRun, message.to_string()), false),
         Ok(message) => (send(&worker, message).await, true),
         Err(answer) => (answer, false),
     };
-    in_flight.decrement(1);
-    metrics::histogram!("tocsin_call_seconds", "channel" => C::NAME).record(began.elapsed().as_secs_f64());
+    worker.meters.calls_in_flight.decrement(1);
+    worker.meters.call_seconds.record(began.elapsed().as_secs_f64());
     failpoint("notifier.called", claim.id);
     drop((slot, place));
     learn(&worker, &answer, was_sent);

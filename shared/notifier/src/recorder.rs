@@ -6,7 +6,7 @@ use std::{
 
 use broker::Backoff;
 use domain::{NotificationId, Outcome, RetryWay, State};
-use runtime::{chance, failpoint};
+use runtime::{chance, failpoint, log_together};
 use store::{AttemptResult, Claim, Disposition, Recorded};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -100,19 +100,21 @@ async fn finish<C: Channel>(
     if !late.is_empty() {
         until_done(worker, || worker.store.attempts_record_late(&late)).await;
     }
-    for Called { result, claim, receipt } in called {
-        let recorded = recorded.get(&(result.id, result.fence)).copied();
-        log(C::NAME, &result, &claim, recorded);
-        match (recorded, result.retry) {
-            (Some(Recorded { state: State::Retrying, due_at, .. }), Some(RetryWay::Tier(tier))) => {
-                let retry = Retry { tier, id: result.id, due_at: *due_at, receipt };
-                if retries.send(retry).is_err() {
-                    tracing::error!(event = "bug", "the retrier ended early: the activator will bring it back");
+    log_together(|| {
+        for Called { result, claim, receipt } in called {
+            let recorded = recorded.get(&(result.id, result.fence)).copied();
+            log(C::NAME, &result, &claim, recorded);
+            match (recorded, result.retry) {
+                (Some(Recorded { state: State::Retrying, due_at, .. }), Some(RetryWay::Tier(tier))) => {
+                    let retry = Retry { tier, id: result.id, due_at: *due_at, receipt };
+                    if retries.send(retry).is_err() {
+                        tracing::error!(event = "bug", "the retrier ended early: the activator will bring it back");
+                    }
                 }
+                _ => receipt.done(),
             }
-            _ => receipt.done(),
         }
-    }
+    });
 }
 
 async fn release<C: Channel>(worker: &Worker<C>, uncalled: Vec<Uncalled>, returned: &mpsc::UnboundedSender<Returned>) {

@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker::Broker;
 use domain::{RetryTier, provider::Provider};
+use metrics::{Gauge, Histogram};
 use runtime::{
     Checks, Component, ExposeSecret, Failure, Lifecycle, MEND_DATABASE, Reader, Run, SecretString, Setting,
     connection_name, instance_name,
@@ -62,8 +63,26 @@ pub(crate) struct Worker<C> {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) shares: AddressShares,
     pub(crate) call_timeout: Duration,
+    pub(crate) meters: Meters,
     /// Say what would be sent, and call nobody.
     pub(crate) dry_run: bool,
+}
+
+/// What is measured of every call, looked up once: to find a metric by its name takes longer than to count.
+pub(crate) struct Meters {
+    pub(crate) lateness_seconds: Histogram,
+    pub(crate) calls_in_flight: Gauge,
+    pub(crate) call_seconds: Histogram,
+}
+
+impl Meters {
+    fn of(channel: &'static str) -> Self {
+        Self {
+            lateness_seconds: metrics::histogram!("tocsin_lateness_seconds", "channel" => channel),
+            calls_in_flight: metrics::gauge!("tocsin_calls_in_flight", "channel" => channel),
+            call_seconds: metrics::histogram!("tocsin_call_seconds", "channel" => channel),
+        }
+    }
 }
 
 impl<C> Worker<C> {
@@ -102,6 +121,7 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
         slots: Arc::new(Semaphore::new(config.max_in_flight)),
         shares: AddressShares::new(config.max_in_flight),
         call_timeout: config.call_timeout,
+        meters: Meters::of(C::NAME),
         dry_run: config.dry_run,
     });
     if config.dry_run {

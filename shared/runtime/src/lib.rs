@@ -23,6 +23,7 @@ pub use reader::Reader;
 pub use roesc::names_of as roesc_names_of;
 pub use secrecy::{ExposeSecret, SecretString};
 pub use settings::Setting;
+pub use telemetry::log_together;
 
 /// A point at which a test may want this process to be killed or frozen, as no test could time it from outside. `key`
 /// tells occasions apart. Release builds have no failpoints.

@@ -1,4 +1,7 @@
-use std::io::{self, IsTerminal};
+use std::{
+    cell::RefCell,
+    io::{self, IsTerminal, Write},
+};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -16,13 +19,49 @@ pub(crate) enum LogFormat {
 pub(crate) fn init_log(format: LogFormat, filter: EnvFilter) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Lines)
         .with_target(false)
         // A full disk under the log must stop no call: without this a failed write panics.
         .log_internal_errors(false);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
         LogFormat::Human => builder.with_ansi(io::stderr().is_terminal()).init(),
+    }
+}
+
+thread_local! {
+    /// Lines that wait to be written together.
+    static TOGETHER: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Writes what `work` logs at once when it ends, instead of line by line: a system call a line is a good part of what a
+/// call costs. `work` should do little else, so that no line is late.
+pub fn log_together<T>(work: impl FnOnce() -> T) -> T {
+    struct Written;
+    impl Drop for Written {
+        fn drop(&mut self) {
+            let lines = TOGETHER.take().unwrap_or_default();
+            // A full disk under the log must stop no call.
+            io::stderr().write_all(&lines).unwrap_or_default();
+        }
+    }
+    TOGETHER.with_borrow_mut(|together| together.get_or_insert_default().reserve(4096));
+    let _written = Written;
+    work()
+}
+
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        TOGETHER.with_borrow_mut(|together| match together {
+            Some(lines) => lines.write(line),
+            None => io::stderr().write(line),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
