@@ -36,12 +36,23 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
     let mut data = Vec::new();
     for pace in &PACES {
         let mut runs: Vec<(&str, Value)> = Vec::new();
-        let mut dropped = 0;
-        while runs.len() < bench.rounds * contenders.len() {
+        let mut failed = Vec::new();
+        let (mut rounds, mut dropped) = (0, 0);
+        while rounds < bench.rounds {
             let mut round = Vec::new();
             for contender in &contenders {
-                bench.progress.say(&format!("{}: {}", pace.name, contender.name()));
-                round.push((contender.name(), run(bench, *contender, pace)?));
+                let name = contender.name();
+                bench.progress.say(&format!("{}: {name}", pace.name));
+                match run(bench, *contender, pace) {
+                    Ok(figures) => round.push((name, figures)),
+                    // A peer that can't keep up takes nobody else's figures away.
+                    Err(error) if name != tocsin.name() => {
+                        let why = format!("{}: {name}: no figure: {error:#}", pace.name);
+                        bench.progress.print(&why);
+                        failed.push(why);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             if round.iter().any(|(_, run)| run["other_load"].as_f64().is_some_and(|load| bench.is_disturbed(load))) {
                 dropped += 1;
@@ -50,6 +61,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
                 continue;
             }
             runs.extend(round);
+            rounds += 1;
         }
         for contender in &contenders {
             let of = |field: &str| -> Vec<f64> {
@@ -70,7 +82,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
                 of("/early").iter().sum::<f64>().to_string(),
             ]);
         }
-        data.push(json!({"pace": pace.name, "dropped": dropped, "runs": runs}));
+        data.push(json!({"pace": pace.name, "dropped": dropped, "failed": failed, "runs": runs}));
     }
     Ok(Section {
         name: "punctuality",

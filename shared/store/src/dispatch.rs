@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use sqlx::{Row, postgres::PgRow};
 
-use crate::{Error, Result, Store, claim::sorted, record::state};
+use crate::{Error, Result, Store, claim::sorted, pool::array, record::state};
 
 /// A notification that an activator has taken to publish it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,12 +138,13 @@ WITH due AS MATERIALIZED (
 )
 SELECT tocsin_now() AS now, next.wake_at AS next_wake, (SELECT count(*) FROM left_in_backlog) AS left_in_backlog,
     reached_arrays.channels AS reached_channels, reached_arrays.wakes AS reached_wakes, reached_arrays.ids AS reached_ids,
+    (SELECT array_agg(id) FROM due WHERE state = 'sending' AND wake_at <= tocsin_now()) AS claims_run_out,
     found.*
-FROM next CROSS JOIN reached_arrays LEFT JOIN (
-    SELECT id, fence, channel, organisation, due_at, wake_at FROM published
-    UNION ALL
-    SELECT id, NULL, NULL, NULL, NULL, NULL FROM due WHERE state = 'sending' AND wake_at <= tocsin_now()
-) found ON true";
+FROM next CROSS JOIN reached_arrays CROSS JOIN (
+    SELECT array_agg(id) AS ids, array_agg(fence) AS fences, array_agg(channel) AS channels,
+        array_agg(organisation) AS organisations, array_agg(due_at) AS due_ats, array_agg(wake_at) AS wake_ats
+    FROM published
+) found";
 
 // A notification is not published again within the hour after the broker has confirmed it, and not as long as its
 // channel has a backlog: a backlog must not be fed to itself.
@@ -233,25 +234,18 @@ impl Store {
                 query.bind(ahead.as_micros() as f64).bind(backlogged).bind(&wakes).bind(&ids)
             })
             .await?;
-        let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let now = first.try_get::<SqlTimestamp, _>("now")?.to_jiff();
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let now = row.try_get::<SqlTimestamp, _>("now")?.to_jiff();
         self.clock.learn(sent, now);
-        let next_wake = first.try_get::<Option<SqlTimestamp>, _>("next_wake")?.map(|time| time.to_jiff());
-        let left_in_backlog = usize::try_from(first.try_get::<i64, _>("left_in_backlog")?).unwrap_or_default();
-        let reached = reached(first)?;
-        let mut batch =
-            DueBatch { now, due: Vec::new(), left_in_backlog, claims_run_out: Vec::new(), next_wake, reached };
-        for row in &rows {
-            let Some(id) = row.try_get::<Option<i64>, _>("id")? else { continue };
-            match row.try_get::<Option<i32>, _>("fence")? {
-                Some(fence) => {
-                    let wake_at = row.try_get::<SqlTimestamp, _>("wake_at")?.to_jiff();
-                    batch.due.push(due(row, Publication { id: NotificationId(id), fence, wake_at })?);
-                }
-                None => batch.claims_run_out.push(NotificationId(id)),
-            }
-        }
-        Ok(batch)
+        let claims_run_out: Vec<i64> = array(row, "claims_run_out")?;
+        Ok(DueBatch {
+            now,
+            due: due(row)?,
+            left_in_backlog: usize::try_from(row.try_get::<i64, _>("left_in_backlog")?).unwrap_or_default(),
+            claims_run_out: claims_run_out.into_iter().map(NotificationId).collect(),
+            next_wake: row.try_get::<Option<SqlTimestamp>, _>("next_wake")?.map(|time| time.to_jiff()),
+            reached: reached(row)?,
+        })
     }
 
     /// The broker has them for sure: do not publish them again for an hour.
@@ -308,25 +302,37 @@ impl Store {
 }
 
 fn reached(row: &PgRow) -> Result<BTreeMap<String, WakePosition>> {
-    let channels: Option<Vec<String>> = row.try_get("reached_channels")?;
-    let wakes: Option<Vec<SqlTimestamp>> = row.try_get("reached_wakes")?;
-    let ids: Option<Vec<i64>> = row.try_get("reached_ids")?;
-    let positions = wakes.into_iter().flatten().zip(ids.into_iter().flatten());
+    let channels: Vec<String> = array(row, "reached_channels")?;
+    let wakes: Vec<SqlTimestamp> = array(row, "reached_wakes")?;
+    let ids: Vec<i64> = array(row, "reached_ids")?;
+    let positions = wakes.into_iter().zip(ids);
     let positions = positions.map(|(wake_at, id)| WakePosition { wake_at: wake_at.to_jiff(), id: NotificationId(id) });
-    Ok(channels.into_iter().flatten().zip(positions).collect())
+    Ok(channels.into_iter().zip(positions).collect())
 }
 
-fn due(row: &PgRow, publication: Publication) -> Result<Due> {
-    let organisation: &str = row.try_get("organisation")?;
-    Ok(Due {
-        publication,
-        channel: row.try_get("channel")?,
-        organisation: Organisation::parse(organisation).map_err(|error| Error::Row {
-            table: "notification",
-            column: "organisation",
-            id: publication.id.0,
-            problem: error.to_string(),
-        })?,
-        due_at: row.try_get::<SqlTimestamp, _>("due_at")?.to_jiff(),
-    })
+fn due(row: &PgRow) -> Result<Vec<Due>> {
+    let ids: Vec<i64> = array(row, "ids")?;
+    let fences: Vec<i32> = array(row, "fences")?;
+    let wake_ats: Vec<SqlTimestamp> = array(row, "wake_ats")?;
+    let channels: Vec<String> = array(row, "channels")?;
+    let organisations: Vec<String> = array(row, "organisations")?;
+    let due_ats: Vec<SqlTimestamp> = array(row, "due_ats")?;
+    let publications = ids.into_iter().zip(fences).zip(wake_ats).map(|((id, fence), wake_at)| Publication {
+        id: NotificationId(id),
+        fence,
+        wake_at: wake_at.to_jiff(),
+    });
+    let routes = channels.into_iter().zip(organisations).zip(due_ats);
+    publications
+        .zip(routes)
+        .map(|(publication, ((channel, organisation), due_at))| {
+            let organisation = Organisation::parse(&organisation).map_err(|error| Error::Row {
+                table: "notification",
+                column: "organisation",
+                id: publication.id.0,
+                problem: error.to_string(),
+            })?;
+            Ok(Due { publication, channel, organisation, due_at: due_at.to_jiff() })
+        })
+        .collect()
 }

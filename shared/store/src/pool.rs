@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgConnection, PgPool, Postgres, Row,
+    Connection, Decode, PgConnection, PgPool, Postgres, Row, Type,
     migrate::{MigrateError, Migrator},
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
@@ -202,6 +202,15 @@ fn refused(error: MigrateError) -> Error {
         Some("42501") => Error::NotOwner(error),
         _ => Error::Migration(error),
     }
+}
+
+/// One of several arrays in which a statement answers, column by column: a row for each of hundreds takes longer to be sent
+/// and read. No array is an empty one.
+pub(crate) fn array<T>(row: &PgRow, column: &str) -> Result<Vec<T>>
+where
+    Vec<T>: for<'r> Decode<'r, Postgres> + Type<Postgres>,
+{
+    Ok(row.try_get::<Option<_>, _>(column)?.unwrap_or_default())
 }
 
 /// A statement and its arguments.

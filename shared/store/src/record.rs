@@ -3,9 +3,9 @@ use std::time::Duration;
 use domain::{NotificationId, Outcome, RetryWay, State};
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 
-use crate::{Result, Store};
+use crate::{Result, Store, pool::array};
 
 /// How long after its time a retry that the broker was to bring back is published again.
 const RETRY_GRACE: Duration = Duration::from_secs(30);
@@ -83,7 +83,8 @@ WITH x AS MATERIALIZED (
     INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome, provider_id, detail, worker)
     SELECT id, fence, started_at, finished_at, outcome, provider_id, detail, claimed_by FROM recorded
 )
-SELECT id, fence, state::text, due_at FROM recorded";
+SELECT array_agg(id) AS ids, array_agg(fence) AS fences, array_agg(state::text) AS states, array_agg(due_at) AS due_ats
+FROM recorded";
 
 const RECORD_LATE: &str = "
 UPDATE attempt a SET late_outcome = x.outcome, late_provider_id = x.provider_id
@@ -118,16 +119,7 @@ impl Store {
                     .bind(results.iter().map(|r| r.detail.as_deref()).collect::<Vec<_>>())
             })
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Recorded {
-                    id: NotificationId(row.try_get("id")?),
-                    fence: row.try_get("fence")?,
-                    state: state(row)?,
-                    due_at: row.try_get::<SqlTimestamp, _>("due_at")?.to_jiff(),
-                })
-            })
-            .collect()
+        rows.first().map_or_else(|| Ok(Vec::new()), recorded)
     }
 
     /// Adds answers that came after their claim had run out to the history.
@@ -143,12 +135,28 @@ impl Store {
     }
 }
 
-pub(crate) fn state(row: &sqlx::postgres::PgRow) -> Result<State> {
-    let name: &str = row.try_get("state")?;
-    name.parse().map_err(|error: domain::UnknownState| crate::Error::Row {
+fn recorded(row: &PgRow) -> Result<Vec<Recorded>> {
+    let ids: Vec<i64> = array(row, "ids")?;
+    let fences: Vec<i32> = array(row, "fences")?;
+    let states: Vec<String> = array(row, "states")?;
+    let due_ats: Vec<SqlTimestamp> = array(row, "due_ats")?;
+    let columns = ids.into_iter().zip(fences).zip(states).zip(due_ats);
+    columns
+        .map(|(((id, fence), state), due_at)| {
+            Ok(Recorded { id: NotificationId(id), fence, state: parsed(&state, id)?, due_at: due_at.to_jiff() })
+        })
+        .collect()
+}
+
+pub(crate) fn state(row: &PgRow) -> Result<State> {
+    parsed(row.try_get("state")?, row.try_get("id").unwrap_or_default())
+}
+
+fn parsed(state: &str, id: i64) -> Result<State> {
+    state.parse().map_err(|error: domain::UnknownState| crate::Error::Row {
         table: "notification",
         column: "state",
-        id: row.try_get("id").unwrap_or_default(),
+        id,
         problem: error.to_string(),
     })
 }
