@@ -215,6 +215,16 @@ mod tests {
         assert_eq!(posted(names, "http://mixed.example/").await, Reply::Unreachable(PRIVATE.to_owned()));
     }
 
+    async fn listeners_on_one_port() -> (TcpListener, TcpListener) {
+        loop {
+            let public = TcpListener::bind("127.0.0.2:0").await.unwrap();
+            // What is free on the one address may be taken on the other.
+            if let Ok(private) = TcpListener::bind(("127.0.0.1", public.local_addr().unwrap().port())).await {
+                return (public, private);
+            }
+        }
+    }
+
     /// What is connected to is what was looked at: there is no second look between the two. 127.0.0.2 stands for a
     /// public address here.
     #[tokio::test]
@@ -226,9 +236,8 @@ mod tests {
         }
         let names = Names { look_up: changing, is_allowed: |address| address != Ipv4Addr::LOCALHOST };
 
-        let public = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let (public, private) = listeners_on_one_port().await;
         let port = public.local_addr().unwrap().port();
-        let private = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = format!("http://changing.example:{port}/");
         let answer = async {
             let (mut stream, _) = public.accept().await.unwrap();

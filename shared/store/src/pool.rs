@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     ops::{Deref, DerefMut},
     str::FromStr,
     sync::{Arc, LazyLock},
@@ -139,7 +140,15 @@ impl Store {
         let patient = PgConnectOptions::clone(&self.pool.connect_options())
             .options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = PgConnection::connect_with(&patient).await?;
-        MIGRATOR.run(&mut connection).await.map_err(refused)?;
+        let mut tries = 1;
+        loop {
+            match MIGRATOR.run(&mut connection).await {
+                // Roles belong to all databases of a server. Another one has made this role in the same moment, and this
+                // connection has been told that it is there, but not yet which it is.
+                Err(error) if code(&error).as_deref() == Some("42704") && tries < CONFLICT_TRIES => tries += 1,
+                done => break done.map_err(refused)?,
+            }
+        }
         connection.close().await?;
         let missing = MIGRATOR.iter().filter(|migration| !applied.contains(&migration.version));
         Ok(missing.map(|migration| format!("{} {}", migration.version, migration.description)).collect())
@@ -193,12 +202,16 @@ impl Store {
     }
 }
 
-fn refused(error: MigrateError) -> Error {
-    let cause = match &error {
-        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => cause.as_database_error(),
+/// The SQLSTATE.
+fn code(error: &MigrateError) -> Option<Cow<'_, str>> {
+    match error {
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => cause.as_database_error()?.code(),
         _ => None,
-    };
-    match cause.and_then(|cause| cause.code()).as_deref() {
+    }
+}
+
+fn refused(error: MigrateError) -> Error {
+    match code(&error).as_deref() {
         Some("42501") => Error::NotOwner(error),
         _ => Error::Migration(error),
     }
