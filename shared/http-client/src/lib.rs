@@ -72,18 +72,14 @@ pub fn builder(call_timeout: Duration) -> ClientBuilder {
 pub async fn exchange(request: RequestBuilder, call_timeout: Duration) -> Reply {
     let end = Instant::now() + call_timeout.saturating_sub(MARGIN);
     match request.send().await {
-        Ok(response) => {
-            let (answered, _) = read(response.into(), end.min(Instant::now() + ANSWER_BODY_PATIENCE)).await;
-            Reply::Answered(answered)
-        }
+        Ok(response) => Reply::Answered(read(response.into(), end.min(Instant::now() + ANSWER_BODY_PATIENCE)).await),
         Err(error) if error.is_builder() => Reply::Unusable,
         Err(error) if error.is_connect() => Reply::Unreachable(cause(&error)),
         Err(_) => Reply::Broken,
     }
 }
 
-/// The answer, and whether its body came to its end.
-async fn read<B>(response: http::Response<B>, end: Instant) -> (Answered, bool)
+async fn read<B>(response: http::Response<B>, end: Instant) -> Answered
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -91,22 +87,17 @@ where
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
     let retry_after = header(RETRY_AFTER).and_then(|value| parse_retry_after(value, header(DATE)));
     let mut kept = Vec::new();
-    let reading = async {
-        while kept.len() < MAX_ANSWER_BYTES && !body.is_end_stream() {
-            match body.frame().await {
-                Some(Ok(frame)) => {
-                    let data = frame.into_data().unwrap_or_default();
-                    kept.extend_from_slice(&data[..data.len().min(MAX_ANSWER_BYTES - kept.len())]);
-                }
-                None => return true,
-                Some(Err(_)) => return false,
+    while kept.len() < MAX_ANSWER_BYTES && !body.is_end_stream() {
+        match timeout_at(end, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                let data = frame.into_data().unwrap_or_default();
+                kept.extend_from_slice(&data[..data.len().min(MAX_ANSWER_BYTES - kept.len())]);
             }
+            // The status says enough where the rest is lost, or does not come.
+            Ok(None | Some(Err(_))) | Err(_) => break,
         }
-        body.is_end_stream()
-    };
-    // The status says enough where the rest is lost, or does not come.
-    let is_whole = timeout_at(end, reading).await.unwrap_or(false);
-    (Answered { status: head.status.as_u16(), retry_after, body: kept }, is_whole)
+    }
+    Answered { status: head.status.as_u16(), retry_after, body: kept }
 }
 
 /// The cause of all the others, such as "Connection refused". It holds no URL, and no name of a host, which stands in
