@@ -77,27 +77,31 @@ pub struct RequestResult {
     pub due_soon: bool,
 }
 
+// Rows of tables are found by arrays of ids or names, never by a join, so that whatever was in the tables when the plan was
+// made, it goes straight to them.
 const APPLY: &str = "
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($3::int[], $1::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::bytea[])
         AS x(n, source, message_id, process_name, action, reasons, body)
+), named AS MATERIALIZED (
+    SELECT p.id, p.name, p.run FROM process p WHERE p.organisation = $2 AND p.name = ANY($5)
+), unfinished AS MATERIALIZED (
+    SELECT n.id, n.process_id, n.state
+    FROM notification n WHERE n.process_id = ANY(ARRAY(SELECT id FROM named)) AND n.finished_at IS NULL
 ), judged AS MATERIALIZED (
-    SELECT i.*, p.id AS process_id,
+    SELECT i.*, p.id AS process_id, p.run,
         CASE
             WHEN i.reasons IS NOT NULL AND i.action IS NULL THEN 'rejected'
             WHEN i.reasons IS NOT NULL THEN 'ignored'
             WHEN i.action = 'start' AND u.is_scheduled THEN 'ignored'
-            WHEN i.action = 'stop' AND NOT u.is_unfinished THEN 'ignored'
+            WHEN i.action = 'stop' AND u.process_id IS NULL THEN 'ignored'
             ELSE 'accepted'
         END AS outcome
     FROM input i
-    LEFT JOIN LATERAL (
-        SELECT p.id FROM process p WHERE p.organisation = $2 AND p.name = i.process_name OFFSET 0
-    ) p ON true
-    CROSS JOIN LATERAL (
-        SELECT count(*) > 0 AS is_unfinished, coalesce(bool_or(n.state = 'scheduled'), false) AS is_scheduled
-        FROM notification n WHERE n.process_id = p.id AND n.finished_at IS NULL
-    ) u
+    LEFT JOIN named p ON p.name = i.process_name
+    LEFT JOIN (
+        SELECT process_id, bool_or(state = 'scheduled') AS is_scheduled FROM unfinished GROUP BY process_id
+    ) u ON u.process_id = p.id
 ), recorded AS (
     INSERT INTO request (source, message_id, received_at, process_id, process_name, action, outcome, reasons, run, body)
     SELECT j.source, j.message_id, tocsin_now(), j.process_id, j.process_name, j.action, j.outcome,
@@ -108,9 +112,9 @@ WITH input AS MATERIALIZED (
             WHEN j.outcome = 'ignored' THEN
                 '[{\"field\": \"process-id\", \"message\": \"has nothing to stop\"}]'::jsonb
         END,
-        CASE WHEN j.outcome = 'accepted' AND j.action = 'start' THEN p.run + 1 END,
+        CASE WHEN j.outcome = 'accepted' AND j.action = 'start' THEN j.run + 1 END,
         j.body
-    FROM judged j LEFT JOIN process p ON p.id = j.process_id
+    FROM judged j
     ORDER BY j.n
     ON CONFLICT (source, message_id) DO NOTHING
     RETURNING id, source, message_id
@@ -120,21 +124,23 @@ WITH input AS MATERIALIZED (
     ORDER BY j.source, j.message_id, j.n
 ), started AS (
     UPDATE process p SET run = p.run + 1
-    FROM fresh f WHERE p.id = f.process_id AND f.outcome = 'accepted' AND f.action = 'start'
+    WHERE p.id = ANY(ARRAY(SELECT process_id FROM fresh WHERE outcome = 'accepted' AND action = 'start'))
     RETURNING p.id, p.run
 ), stopping AS MATERIALIZED (
-    SELECT n.id, f.request_id FROM fresh f JOIN notification n ON n.process_id = f.process_id
-    WHERE f.outcome = 'accepted' AND f.action = 'stop' AND n.finished_at IS NULL
-    ORDER BY n.id FOR UPDATE OF n
+    SELECT n.id FROM notification n
+    WHERE n.id = ANY(ARRAY(
+            SELECT u.id FROM unfinished u JOIN fresh f USING (process_id) WHERE f.outcome = 'accepted' AND f.action = 'stop'
+        )) AND n.finished_at IS NULL
+    ORDER BY n.id FOR UPDATE
 ), stopped AS (
     UPDATE notification n SET
         state = CASE WHEN n.state = 'sending' THEN n.state ELSE 'cancelled' END,
         stop_requested = n.stop_requested OR n.state = 'sending',
         wake_at = CASE WHEN n.state = 'sending' THEN n.wake_at END,
         finished_at = CASE WHEN n.state = 'sending' THEN NULL ELSE tocsin_now() END,
-        reason = CASE WHEN n.state = 'sending' THEN n.reason ELSE 'stopped by request ' || s.request_id END
-    FROM stopping s
-    WHERE n.id = s.id AND n.state NOT IN ('delivered', 'failed', 'cancelled')
+        reason = CASE WHEN n.state = 'sending' THEN n.reason ELSE 'stopped by request ' || f.request_id END
+    FROM fresh f
+    WHERE n.id = ANY(ARRAY(SELECT id FROM stopping)) AND f.process_id = n.process_id AND n.state NOT IN ('delivered', 'failed', 'cancelled')
     RETURNING n.process_id
 ), made AS MATERIALIZED (
     SELECT nextval('notification_id_seq') AS id, f.n, f.process_id, f.request_id, s.run,
@@ -272,10 +278,11 @@ impl<'a> Batch<'a> {
                 .execute(&mut *transaction)
                 .await?;
         }
-        // The parts of the statement are joined with each other, which without hashing takes the square of the batch. A
-        // plan for any batch would expect a small one.
+        // To join the parts of the statement with each other without hashing takes the square of the batch. Made anew each
+        // time its plan takes longer than twenty requests, and so do those of the foreign keys' checks, one for each row.
         sqlx::query(
-            "SELECT set_config('enable_hashjoin', 'on', true), set_config('plan_cache_mode', 'force_custom_plan', true)",
+            "SELECT set_config('enable_hashjoin', 'on', true), set_config('enable_nestloop', 'off', true),
+                 set_config('plan_cache_mode', 'force_generic_plan', true)",
         )
         .execute(&mut *transaction)
         .await?;

@@ -77,3 +77,33 @@ async fn statistics_of_a_quiet_time_lead_no_statement_through_all_that_is_due() 
     let read = entries_read(&database, "notification_wake").await;
     assert!(read < 5_000, "{read} entries of notification_wake were read for 1000 notifications that were due");
 }
+
+/// A bridge plans once what it does, perhaps on the day that everything is new and empty.
+#[tokio::test]
+async fn a_plan_from_an_empty_database_goes_straight_to_the_rows_of_a_full_one() {
+    let (database, store) = fresh().await;
+    let apply = |what: &'static str, process: &'static str, numbers: std::ops::Range<i64>| {
+        let requests: Vec<_> =
+            numbers.map(|n| request(&format!("{what} {process}{n}"), &format!("{process}{n}"), what)).collect();
+        let store = &store;
+        async move {
+            let results = store.requests_apply("queue", &Organisation::default(), &requests).await.unwrap();
+            assert!(results.iter().all(|result| result.notifications == 1), "{results:?}");
+        }
+    };
+    apply("start", "first", 1..2).await;
+    apply("stop", "first", 1..2).await;
+    for table in ["notification", "process"] {
+        database.execute(&format!("ALTER TABLE {table} SET (autovacuum_enabled = false)")).await;
+    }
+    database.execute(&insert(20_000, "old", "state, finished_at", "'delivered', now()")).await;
+    database.execute(&insert(20_000, "new", "wake_at", "now()")).await;
+    apply("start", "old", 1..501).await;
+    apply("stop", "new", 1..501).await;
+    store.close().await;
+    // Of processes one was read for each row that was inserted above.
+    for (indexes, inserted) in [("notification_%", 0), ("process_%", 40_000)] {
+        let read = entries_read(&database, indexes).await - inserted;
+        assert!(read < 10_000, "{read} entries of {indexes} were read for 1000 requests");
+    }
+}
