@@ -216,11 +216,21 @@ pub(crate) fn programs_dir() -> Result<PathBuf> {
 }
 
 /// Asks again and again until it is so.
-pub(crate) fn wait_for(what: &str, limit: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait_for(what: &str, limit: Duration, is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_and_ask_every(Duration::from_millis(20), what, limit, is_so)
+}
+
+/// The same where to ask costs so much that it slows down what is measured.
+pub(crate) fn wait_and_ask_every(
+    interval: Duration,
+    what: &str,
+    limit: Duration,
+    mut is_so: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let end = Instant::now() + limit;
     while !is_so()? {
         ensure!(Instant::now() < end, "waited {} s for {what}", limit.as_secs());
-        sleep(Duration::from_millis(20));
+        sleep(interval);
     }
     Ok(())
 }
