@@ -21,6 +21,7 @@ use crate::{
     Channel,
     caller::{CLAIM_FRESHNESS, Ready, call},
     inbox::{Inbox, Item},
+    precise_timer::PreciseTimer,
     recorder::{Finished, until_done},
     worker::Worker,
 };
@@ -62,6 +63,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
     let claims = Arc::new(Semaphore::new(CONCURRENT_CLAIMS));
     let tasks = TaskTracker::new();
     let mut inbox = Inbox::default();
+    let mut timer = PreciseTimer::new();
     let mut rest_until = Instant::now();
     let mut claims_made = 0u64;
     let claim_size = Arc::new(AtomicUsize::new(MAX_CLAIM));
@@ -108,7 +110,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
                     inbox.push(item, clock);
                 }
             }
-            () = sleep(next_due.unwrap_or_default().min(LONGEST_HOLD)), if next_due.is_some() => {}
+            () = timer.sleep(next_due.unwrap_or_default().min(LONGEST_HOLD)), if next_due.is_some() => {}
             () = sleep(rest), if !rest.is_zero() => {}
         }
     }

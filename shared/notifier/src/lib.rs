@@ -11,6 +11,7 @@ mod claimer;
 mod gate;
 mod inbox;
 mod intake;
+mod precise_timer;
 mod receipt;
 mod recorder;
 mod retrier;
