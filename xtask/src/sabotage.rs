@@ -48,8 +48,8 @@ const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "stop-update",
         file: "shared/store/src/request.rs",
-        guard: "    FROM stopping s\n    WHERE n.id = s.id",
-        without: "    FROM stopping s\n    WHERE false AND n.id = s.id",
+        guard: "WHERE n.id = ANY(ARRAY(SELECT id FROM stopping))",
+        without: "WHERE false AND n.id = ANY(ARRAY(SELECT id FROM stopping))",
         tests: "test(stop_races::) | test(stopping::)",
     },
     Sabotage {

@@ -140,7 +140,8 @@ WITH input AS MATERIALIZED (
         finished_at = CASE WHEN n.state = 'sending' THEN NULL ELSE tocsin_now() END,
         reason = CASE WHEN n.state = 'sending' THEN n.reason ELSE 'stopped by request ' || f.request_id END
     FROM fresh f
-    WHERE n.id = ANY(ARRAY(SELECT id FROM stopping)) AND f.process_id = n.process_id AND n.state NOT IN ('delivered', 'failed', 'cancelled')
+    WHERE n.id = ANY(ARRAY(SELECT id FROM stopping)) AND f.process_id = n.process_id
+        AND n.state NOT IN ('delivered', 'failed', 'cancelled')
     RETURNING n.process_id
 ), made AS MATERIALIZED (
     SELECT nextval('notification_id_seq') AS id, f.n, f.process_id, f.request_id, s.run,
