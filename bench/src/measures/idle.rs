@@ -75,10 +75,10 @@ fn log_statements(bench: &Bench, on: bool) -> Result<()> {
     ask("SELECT pg_reload_conf()")
 }
 
-/// How often each program executed each statement, by its first line that is not empty.
+/// How often each program executed each statement.
 fn statements(log: &str, workers: &[Worker]) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
-    let mut lines = log.lines();
+    let mut lines = log.lines().peekable();
     while let Some(line) = lines.next() {
         // A connection is called `program/version instance`.
         let Some((name, rest)) = line.strip_prefix('<').and_then(|line| line.split_once("> ")) else { continue };
@@ -87,9 +87,11 @@ fn statements(log: &str, workers: &[Worker]) -> BTreeMap<(String, String), usize
             continue;
         };
         if workers.iter().any(|worker| worker.name.starts_with(program)) {
-            let statement = if statement.trim().is_empty() { lines.next().unwrap_or_default() } else { statement };
-            let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
-            *counts.entry((program.to_owned(), statement)).or_default() += 1;
+            let mut words: Vec<&str> = statement.split_whitespace().collect();
+            while let Some(continued) = lines.next_if(|line| line.starts_with('\t')) {
+                words.extend(continued.split_whitespace());
+            }
+            *counts.entry((program.to_owned(), words.join(" "))).or_default() += 1;
         }
     }
     counts
