@@ -8,6 +8,7 @@ use std::{
 };
 
 use domain::{NotificationId, provider::Allowance};
+use futures_timer::Delay;
 use jiff::Timestamp;
 use runtime::{Lifecycle, failpoint};
 use store::{ClaimBatch, ClaimRequest};
@@ -21,7 +22,6 @@ use crate::{
     Channel,
     caller::{CLAIM_FRESHNESS, Ready, call},
     inbox::{Inbox, Item},
-    precise_timer::PreciseTimer,
     recorder::{Finished, until_done},
     worker::Worker,
 };
@@ -38,6 +38,9 @@ const HOLDABLE: Duration = Duration::from_secs(60);
 
 /// The longest wait before the database is asked again, as its clock may have been set.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
+/// As much as tokio's sleep may be late: it rounds up to whole milliseconds, and so does the system call beneath it.
+const ROUNDING: Duration = Duration::from_millis(3);
 
 /// The most that one claim takes: what it got must be called within 100 ms of it. Halved when that is in danger.
 const MAX_CLAIM: usize = 256;
@@ -63,7 +66,6 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
     let claims = Arc::new(Semaphore::new(CONCURRENT_CLAIMS));
     let tasks = TaskTracker::new();
     let mut inbox = Inbox::default();
-    let mut timer = PreciseTimer::new();
     let mut rest_until = Instant::now();
     let mut claims_made = 0u64;
     let claim_size = Arc::new(AtomicUsize::new(MAX_CLAIM));
@@ -110,12 +112,17 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
                     inbox.push(item, clock);
                 }
             }
-            () = timer.sleep(next_due.unwrap_or_default().min(LONGEST_HOLD)), if next_due.is_some() => {}
+            () = sleep_precisely(next_due.unwrap_or_default().min(LONGEST_HOLD)), if next_due.is_some() => {}
             () = sleep(rest), if !rest.is_zero() => {}
         }
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// Ends within a tenth of a millisecond of its time or, if that is long, shortly before.
+async fn sleep_precisely(time: Duration) {
+    if time > ROUNDING { sleep(time - ROUNDING).await } else { Delay::new(time).await }
 }
 
 async fn permits(claims: &Arc<Semaphore>, slots: &Arc<Semaphore>) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {

@@ -11,7 +11,6 @@ mod claimer;
 mod gate;
 mod inbox;
 mod intake;
-mod precise_timer;
 mod receipt;
 mod recorder;
 mod retrier;
