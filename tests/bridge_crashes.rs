@@ -86,7 +86,12 @@ async fn redelivered_after(time: Option<&str>) {
     arena.start_with("bridge", &[], &[("TOCSIN_FAILPOINTS", "bridge.committed=kill")]).killed().await;
     let committed = arena.database.count("SELECT count(*) FROM request").await;
     assert!(committed > 0 && arena.queue.depth() == 3, "committed, and not deleted");
-    arena.database.execute("UPDATE notification SET state = 'failed', wake_at = NULL, finished_at = now()").await;
+    arena
+        .database
+        .execute(
+            "UPDATE notification SET state = 'failed', wake_at = NULL, finished_at = now(), open_failure_at = now()",
+        )
+        .await;
     if let Some(time) = time {
         arena.database.shift_time(time).await;
     }

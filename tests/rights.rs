@@ -43,7 +43,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "notification DELETE",
             "notification INSERT",
             "notification SELECT",
-            "notification UPDATE (attempts, confirmed_at, due_at, finished_at, reason, returns, state, stop_requested, wake_at)",
+            "notification UPDATE (attempts, confirmed_at, due_at, finished_at, open_failure_at, reason, returns, state, \
+             stop_requested, wake_at)",
             "notification_content INSERT",
             "notification_id_seq USAGE",
             "process INSERT",
@@ -79,8 +80,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "lease SELECT",
             "notification INSERT",
             "notification SELECT",
-            "notification UPDATE (attempts, confirmed_at, due_at, expires_at, finished_at, given_up, reason, retried_at, \
-             returns, state, stop_requested, wake_at)",
+            "notification UPDATE (attempts, confirmed_at, due_at, expires_at, finished_at, given_up, open_failure_at, reason, \
+             retried_at, returns, state, stop_requested, wake_at)",
             "notification_content INSERT",
             "notification_content SELECT",
             "notification_content UPDATE (address, options)",
@@ -111,8 +112,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "attempt UPDATE (late_outcome, late_provider_id)",
             "channel_pause SELECT",
             "notification SELECT",
-            "notification UPDATE (attempts, claimed_at, claimed_by, confirmed_at, due_at, fence, finished_at, reason, returns, \
-             state, wake_at)",
+            "notification UPDATE (attempts, claimed_at, claimed_by, confirmed_at, due_at, fence, finished_at, \
+             open_failure_at, reason, returns, state, wake_at)",
             "notification_content SELECT",
             "process SELECT (id, name)",
             "property SELECT",

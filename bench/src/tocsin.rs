@@ -40,7 +40,7 @@ pub(crate) struct Tocsin {
 
 impl Default for Tocsin {
     fn default() -> Self {
-        Self { notifiers: 1, activators: 1, bundle: 64, in_flight: 256, hosts: 1, beside_rows: 0, label: "tocsin" }
+        Self { notifiers: 1, activators: 1, bundle: 64, in_flight: 512, hosts: 1, beside_rows: 0, label: "tocsin" }
     }
 }
 

@@ -53,16 +53,25 @@ impl RabbitMq {
         fs::create_dir_all(dir.join("home"))?;
         let rabbitmq = Self::new(dir, "tocsin@localhost".to_owned(), free_port()?, None)?;
         let definitions = definitions()?;
+        // It stands there once the broker has imported it: after a first start that failed all begins anew.
         let imported = rabbitmq.dir.join("definitions.json");
         let is_new = !imported.exists();
+        let to_load = rabbitmq.dir.join("definitions-to-load.json");
         if is_new {
-            fs::write(&imported, &definitions)?;
+            let data = rabbitmq.dir.join("data");
+            if data.exists() {
+                fs::remove_dir_all(data)?;
+            }
+            fs::write(&to_load, &definitions)?;
         }
         write_cookie(&rabbitmq.dir.join("home"))?;
-        let load = is_new.then(|| format!("load_definitions = {}\n", imported.display()));
+        let load = is_new.then(|| format!("load_definitions = {}\n", to_load.display()));
         // Only at the first start: a later one would hang on queues that have no leader yet.
         rabbitmq.write_configuration(&load.unwrap_or_default())?;
         rabbitmq.run(workplace)?;
+        if is_new {
+            fs::write(&imported, &definitions)?;
+        }
         if !is_new && fs::read_to_string(&imported)? != definitions {
             // Right after its start the broker has no leaders for its queues, and would hang on this for 30 s.
             sleep(Duration::from_secs(2));

@@ -22,12 +22,17 @@ use crate::{
     Channel,
     caller::{CLAIM_FRESHNESS, Ready, call},
     inbox::{Inbox, Item},
+    pace::Pace,
     recorder::{Finished, until_done},
     worker::Worker,
 };
 
-/// Claims on their way to the database at once. While they are, what arrives gathers for the next.
-const CONCURRENT_CLAIMS: usize = 2;
+/// Claims of few on their way to the database at once. One of many goes alone: what arrives, and what slots become free, while
+/// it does gathers for the next, and a claim costs as much as fifty more rows of it do.
+const CONCURRENT_CLAIMS: u32 = 2;
+
+/// The most that are few.
+const FEW: usize = 32;
 
 /// How long to leave the database alone after a claim has failed.
 const REST: Duration = Duration::from_millis(500);
@@ -63,16 +68,21 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
     finished: mpsc::UnboundedSender<Finished>,
     lifecycle: Lifecycle,
 ) {
-    let claims = Arc::new(Semaphore::new(CONCURRENT_CLAIMS));
+    let claims = Arc::new(Semaphore::new(CONCURRENT_CLAIMS as usize));
     let tasks = TaskTracker::new();
     let mut inbox = Inbox::default();
     let mut rest_until = Instant::now();
     let mut claims_made = 0u64;
     let claim_size = Arc::new(AtomicUsize::new(MAX_CLAIM));
+    let mut pace = Pace::default();
     loop {
         let clock = worker.store.clock();
         let next_due = inbox.ripen(clock);
-        let rest = rest_until.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        // Where slots are scarce, none is to wait.
+        let are_few = inbox.ready_len() <= FEW && worker.slots.available_permits() >= FEW;
+        let pause = if are_few { pace.wait(now) } else { Duration::ZERO };
+        let rest = rest_until.saturating_duration_since(now).max(pause);
         tokio::select! {
             biased;
             () = lifecycle.stop.cancelled() => break,
@@ -83,7 +93,10 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
                     rest_until = Instant::now() + REST;
                 }
             },
-            (claim, slot) = permits(&claims, &worker.slots), if rest.is_zero() && inbox.has_ready() => {
+            (claim, slot) = permits(&claims, are_few, &worker.slots), if rest.is_zero() && inbox.has_ready() => {
+                if are_few {
+                    pace.claimed(now);
+                }
                 let limit = match worker.gate.allowance() {
                     Allowance::All => claim_size.load(Ordering::Relaxed),
                     Allowance::One => 1,
@@ -125,9 +138,16 @@ async fn sleep_precisely(time: Duration) {
     if time > ROUNDING { sleep(time - ROUNDING).await } else { Delay::new(time).await }
 }
 
-async fn permits(claims: &Arc<Semaphore>, slots: &Arc<Semaphore>) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {
+/// To make one claim, of few or alone, and for the first of its calls.
+async fn permits(
+    claims: &Arc<Semaphore>,
+    are_few: bool,
+    slots: &Arc<Semaphore>,
+) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {
     let open = "these semaphores are never closed";
-    (Arc::clone(claims).acquire_owned().await.expect(open), Arc::clone(slots).acquire_owned().await.expect(open))
+    let wanted = if are_few { 1 } else { CONCURRENT_CLAIMS };
+    let claim = Arc::clone(claims).acquire_many_owned(wanted).await.expect(open);
+    (claim, Arc::clone(slots).acquire_owned().await.expect(open))
 }
 
 fn more_slots(mut slot: OwnedSemaphorePermit, slots: &Arc<Semaphore>, wanted: usize) -> OwnedSemaphorePermit {

@@ -11,6 +11,7 @@ mod claimer;
 mod gate;
 mod inbox;
 mod intake;
+mod pace;
 mod receipt;
 mod recorder;
 mod retrier;

@@ -104,6 +104,7 @@ WITH claimed AS (
         claimed_by = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_by ELSE $3 END,
         confirmed_at = NULL,
         finished_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
+        open_failure_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
         reason = CASE WHEN n.expires_at <= tocsin_now() THEN 'max-age was over before it could be sent' END
     FROM unnest($1::bigint[]) AS x(id)
     WHERE n.id = x.id AND n.channel = $2 AND n.state IN ('queued', 'retrying')

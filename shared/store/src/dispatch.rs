@@ -185,6 +185,9 @@ WITH lost AS (
         finished_at = CASE
             WHEN n.stop_requested OR n.on_unknown_fail OR n.attempts + 1 >= n.max_attempts THEN tocsin_now()
         END,
+        open_failure_at = CASE
+            WHEN NOT n.stop_requested AND (n.on_unknown_fail OR n.attempts + 1 >= n.max_attempts) THEN tocsin_now()
+        END,
         reason = CASE
             WHEN n.stop_requested THEN 'stopped while it was being sent'
             WHEN n.on_unknown_fail THEN 'nobody can tell whether it was sent, and on-unknown is fail'

@@ -67,6 +67,9 @@ WITH x AS MATERIALIZED (
             THEN tocsin_now() + (x.delay + x.grace) * interval '1 second'
         END,
         finished_at = CASE WHEN x.state <> 'retrying' OR n.stop_requested THEN tocsin_now() END,
+        open_failure_at = CASE
+            WHEN x.state = 'failed' AND (x.outcome = 'permanent' OR NOT n.stop_requested) THEN tocsin_now()
+        END,
         reason = CASE
             WHEN n.stop_requested AND x.outcome NOT IN ('delivered', 'permanent')
             THEN 'stopped while it was being sent'

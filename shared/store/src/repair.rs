@@ -174,7 +174,8 @@ WITH locked AS MATERIALIZED (
     SELECT id, tocsin_now() + (row_number() OVER (ORDER BY id) - 1) * $2 * interval '1 second' AS at FROM locked
 ), retried AS (
     UPDATE notification n SET state = 'retrying', stop_requested = false, attempts = 0, returns = 0, given_up = false,
-        confirmed_at = NULL, due_at = x.at, wake_at = x.at, retried_at = x.at, finished_at = NULL, reason = NULL,
+        confirmed_at = NULL, due_at = x.at, wake_at = x.at, retried_at = x.at, finished_at = NULL,
+        open_failure_at = NULL, reason = NULL,
         expires_at = x.at + (n.expires_at - greatest(n.scheduled_at, n.accepted_at, n.retried_at))
     FROM numbered x WHERE n.id = x.id AND n.state = 'failed'
     RETURNING n.id, n.due_at
@@ -187,7 +188,9 @@ SELECT count(*) AS retried, max(due_at) AS last_due_at FROM retried";
 
 const GIVE_UP: &str = "
 WITH given_up AS (
-    UPDATE notification n SET given_up = true WHERE n.id = $1 AND n.state = 'failed' AND NOT n.given_up RETURNING n.id
+    UPDATE notification n SET given_up = true, open_failure_at = NULL
+    WHERE n.id = $1 AND n.state = 'failed' AND NOT n.given_up
+    RETURNING n.id
 )
 INSERT INTO audit (at, actor, action, object, before, after)
 SELECT tocsin_now(), $2, 'notification.give-up', 'notification ' || id, '\"open\"', '\"given up\"' FROM given_up
