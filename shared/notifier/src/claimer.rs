@@ -95,7 +95,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
             },
             (claim, slot) = permits(&claims, are_few, &worker.slots), if rest.is_zero() && inbox.has_ready() => {
                 if are_few {
-                    pace.claimed(now);
+                    pace.claimed(Instant::now());
                 }
                 let limit = match worker.gate.allowance() {
                     Allowance::All => claim_size.load(Ordering::Relaxed),
@@ -275,5 +275,28 @@ async fn put_back_or_done<C: Channel>(
 fn give_back(returned: &mpsc::UnboundedSender<Returned>, items: Returned) {
     if returned.send(items).is_err() {
         tracing::debug!("stopping: the messages go back to the broker");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_claim_of_many_goes_alone_and_two_of_few_go_together() {
+        let claims = Arc::new(Semaphore::new(CONCURRENT_CLAIMS as usize));
+        let slots = Arc::new(Semaphore::new(10));
+        let may_begin = |are_few| permits(&claims, are_few, &slots).now_or_never();
+        let first = may_begin(true).unwrap();
+        assert!(may_begin(false).is_none());
+        let second = may_begin(true).unwrap();
+        assert!(may_begin(true).is_none());
+        drop((first, second));
+        let alone = may_begin(false).unwrap();
+        assert!(may_begin(true).is_none());
+        drop(alone);
+        assert_eq!(slots.available_permits(), 10, "who waited in vain holds none");
     }
 }

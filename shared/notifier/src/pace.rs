@@ -7,7 +7,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 const BURST: u32 = 5;
 
 /// How soon one claim may follow another where each is of few: a claim costs the database as much as fifty of its rows do. By
-/// the generic cell rate algorithm (<https://www.itu.int/rec/T-REC-I.371/en>, annex A).
+/// the generic cell rate algorithm (ITU-T I.371, <https://www.itu.int/rec/T-REC-I.371/en>).
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// When all that was claimed so far would have been, had it come evenly.
