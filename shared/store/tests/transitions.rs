@@ -71,9 +71,10 @@ async fn put(database: &Database, n: &Notification, event: &Event) -> Notificati
     let id = insert(
         database,
         "p",
-        "state, fence, stop_requested, attempts, on_unknown_fail, expires_at, wake_at, finished_at, claimed_at",
+        "state, fence, stop_requested, attempts, on_unknown_fail, expires_at, wake_at, finished_at, open_failure_at,
+         claimed_at",
         &format!(
-            "'{}', {}, {}, {}, {}, {}, {}, {}, now()",
+            "'{}', {}, {}, {}, {}, {}, {}, {}, {}, now()",
             n.state,
             n.fence,
             n.stop_requested,
@@ -82,6 +83,7 @@ async fn put(database: &Database, n: &Notification, event: &Event) -> Notificati
             past_or_future(expired),
             if is_final { "NULL" } else { past_or_future(wakes) },
             if is_final { "now()" } else { "NULL" },
+            if n.state == State::Failed { "now()" } else { "NULL" },
         ),
     )
     .await;
