@@ -71,8 +71,7 @@ impl RabbitMq {
         rabbitmq.run(workplace)?;
         if is_new {
             fs::write(&imported, &definitions)?;
-        }
-        if !is_new && fs::read_to_string(&imported)? != definitions {
+        } else if fs::read_to_string(&imported)? != definitions {
             // Right after its start the broker has no leaders for its queues, and would hang on this for 30 s.
             sleep(Duration::from_secs(2));
             rabbitmq.import(&definitions)?;

@@ -94,9 +94,6 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
                 }
             },
             (claim, slot) = permits(&claims, are_few, &worker.slots), if rest.is_zero() && inbox.has_ready() => {
-                if are_few {
-                    pace.claimed(Instant::now());
-                }
                 let limit = match worker.gate.allowance() {
                     Allowance::All => claim_size.load(Ordering::Relaxed),
                     Allowance::One => 1,
@@ -108,6 +105,9 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
                 };
                 let slots = more_slots(slot, &worker.slots, inbox.ready_len().min(limit));
                 claims_made += 1;
+                if are_few {
+                    pace.claimed(Instant::now());
+                }
                 let attempt = ClaimAttempt {
                     worker_name: format!("{}#{claims_made}", worker.name),
                     claim_size: Arc::clone(&claim_size),
