@@ -39,7 +39,7 @@ async fn frozen_past_its_claim_and_resumed_it_changes_nothing() {
     // Before it has called, a worker gives back what it claimed too long ago.
     let all_called = || async { (arena.simulator.called().len() == 20).then_some(()) };
     wait_for("a call to each", Duration::from_secs(30), all_called).await;
-    let claims = "SELECT fence || ' ' || wake_at FROM notification ORDER BY id";
+    let claims = "SELECT concat_ws(' ', fence, wake_at, busy_until) FROM notification ORDER BY id";
     let before = arena.database.texts(claims).await;
     frozen.signal(Signal::CONT);
     // It goes on to publish what it had taken, is confirmed, and on its way out writes down what was confirmed.

@@ -79,7 +79,7 @@ async fn records(arena: &Arena) -> HashMap<String, Value> {
                         'on-unknown', CASE WHEN n.on_unknown_fail THEN 'fail' ELSE 'retry' END
                     ) ORDER BY n.id)
                     FROM notification n JOIN notification_content c ON c.notification_id = n.id
-                    WHERE n.request_id = r.id
+                    WHERE c.request_id = r.id
                 ), '[]')
             )::text FROM request r",
         )

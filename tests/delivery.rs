@@ -220,13 +220,14 @@ async fn a_backlog_of_one_channel_starves_no_other() {
         .database
         .execute(&format!(
             "WITH more AS (
-                 INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at, wake_at,
-                     accepted_at, max_attempts, expires_at)
-                 SELECT process_id, request_id, run, organisation, channel, accepted_at, accepted_at, accepted_at,
-                     accepted_at, max_attempts, expires_at
+                 INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, wake_at, accepted_at,
+                     max_attempts, expires_at)
+                 SELECT process_id, organisation, channel, accepted_at, accepted_at, accepted_at, accepted_at, max_attempts,
+                     expires_at
                  FROM notification, generate_series(1, {backlog}) RETURNING id
              )
-             INSERT INTO notification_content SELECT id, '+385' || id, '{{}}' FROM more"
+             INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)
+             SELECT m.id, r.id, 1, 'first', '+385' || m.id, '{{}}' FROM more m, request r"
         ))
         .await;
     let settings = [("TOCSIN_NOTIFIER__MAX_IN_FLIGHT", "16")];

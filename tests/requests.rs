@@ -158,10 +158,10 @@ async fn start_stop_start_stop_in_one_batch_and_twenty_of_them_interleaved() {
     let _bridge = arena.start("bridge").await;
     arena.requests_recorded(64).await;
     assert_eq!(arena.database.count("SELECT count(*) FROM request WHERE outcome <> 'accepted'").await, 0);
-    let ends = "SELECT string_agg(n.run || n.state::text, ' ' ORDER BY n.run) FROM notification n
-                JOIN process p ON p.id = n.process_id WHERE p.name";
+    let ends = "SELECT string_agg(c.run || n.state::text, ' ' ORDER BY c.run) FROM notification n
+                JOIN notification_content c ON c.notification_id = n.id WHERE c.process_name";
     assert_eq!(arena.database.texts(&format!("{ends} = 'one'")).await, ["1cancelled 2cancelled"]);
-    let others = arena.database.texts(&format!("{ends} LIKE 'p%' GROUP BY p.name")).await;
+    let others = arena.database.texts(&format!("{ends} LIKE 'p%' GROUP BY c.process_name")).await;
     assert_eq!(others, vec!["1cancelled 2scheduled"; 20]);
 }
 

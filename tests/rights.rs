@@ -43,9 +43,10 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "notification DELETE",
             "notification INSERT",
             "notification SELECT",
-            "notification UPDATE (attempts, confirmed_at, due_at, finished_at, open_failure_at, reason, returns, state, \
-             stop_requested, wake_at)",
+            "notification UPDATE (attempts, busy_until, confirmed_at, due_at, finished_at, open_failure_at, reason, returns, \
+             state, stop_requested, wake_at)",
             "notification_content INSERT",
+            "notification_content SELECT (notification_id, request_id)",
             "notification_id_seq USAGE",
             "process INSERT",
             "process SELECT",
@@ -80,8 +81,8 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "lease SELECT",
             "notification INSERT",
             "notification SELECT",
-            "notification UPDATE (attempts, confirmed_at, due_at, expires_at, finished_at, given_up, open_failure_at, reason, \
-             retried_at, returns, state, stop_requested, wake_at)",
+            "notification UPDATE (attempts, busy_until, confirmed_at, due_at, expires_at, finished_at, given_up, \
+             open_failure_at, reason, retried_at, returns, state, stop_requested, wake_at)",
             "notification_content INSERT",
             "notification_content SELECT",
             "notification_content UPDATE (address, options)",
@@ -112,10 +113,9 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "attempt UPDATE (late_outcome, late_provider_id)",
             "channel_pause SELECT",
             "notification SELECT",
-            "notification UPDATE (attempts, claimed_at, claimed_by, confirmed_at, due_at, fence, finished_at, \
+            "notification UPDATE (attempts, busy_until, claimed_at, claimed_by, confirmed_at, due_at, fence, finished_at, \
              open_failure_at, reason, returns, state, wake_at)",
             "notification_content SELECT",
-            "process SELECT (id, name)",
             "property SELECT",
         ],
     ),
@@ -133,6 +133,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "channel_pause SELECT",
             "channel_pause UPDATE (paused_by, reason)",
             "notification SELECT",
+            "notification_content SELECT (notification_id, request_id)",
             "process SELECT",
             "property INSERT",
             "property SELECT",
@@ -281,9 +282,9 @@ async fn what_a_taken_over_program_would_try_is_refused() {
         if group != "bridge" && group != "api" && group != "activator" {
             attempts.push("INSERT INTO process (name) VALUES ('mine')");
             attempts.push(
-                "INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,
-                     wake_at, accepted_at, expires_at, max_attempts)
-                 VALUES (1, 1, 1, 'main', 'phone', now(), now(), now(), now(), now(), 1)",
+                "INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, wake_at, accepted_at,
+                     expires_at, max_attempts)
+                 VALUES (1, 'main', 'phone', now(), now(), now(), now(), now(), 1)",
             );
         }
         if group != "operator" && group != "api" {

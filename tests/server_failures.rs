@@ -49,13 +49,14 @@ async fn a_backlog_of_500_000_is_not_fed_to_itself() {
         .database
         .execute(&format!(
             "WITH more AS (
-                 INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at, wake_at,
-                     accepted_at, max_attempts, expires_at)
-                 SELECT process_id, request_id, run, organisation, channel, accepted_at, accepted_at, accepted_at,
-                     accepted_at, max_attempts, accepted_at + interval '9 days'
+                 INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, wake_at, accepted_at,
+                     max_attempts, expires_at)
+                 SELECT process_id, organisation, channel, accepted_at, accepted_at, accepted_at, accepted_at, max_attempts,
+                     accepted_at + interval '9 days'
                  FROM notification, generate_series(1, {backlog}) RETURNING id
              )
-             INSERT INTO notification_content SELECT id, '+385' || id, '{{}}' FROM more"
+             INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)
+             SELECT m.id, r.id, 1, 'first', '+385' || m.id, '{{}}' FROM more m, request r"
         ))
         .await;
     let activator = arena.start("activator").await;
@@ -73,7 +74,8 @@ async fn a_backlog_of_500_000_is_not_fed_to_itself() {
     let before = published().await;
     for hours in 1..=2 {
         arena.database.shift_time(&format!("{hours} hours 5 minutes")).await;
-        let looked_at = "SELECT count(*) FROM notification WHERE state = 'queued' AND wake_at <= tocsin_now()";
+        let looked_at = "SELECT count(*) FROM notification 
+            WHERE state = 'queued' AND greatest(wake_at, busy_until) <= tocsin_now()";
         arena.counted(looked_at, 0, 120).await;
     }
     let again = published().await - before;

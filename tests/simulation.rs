@@ -101,9 +101,11 @@ async fn play_to_the_end(arena: &Arena, fast: bool) {
     let unfinished = "SELECT count(*) FROM notification WHERE wake_at IS NOT NULL";
     // Whole seconds until the activator looks at the next, if nothing is under way: what it has published wakes later.
     let next =
-        "SELECT CASE WHEN bool_and(state IN ('scheduled', 'retrying') AND wake_at <= due_at + interval '31 seconds')
-        THEN floor(extract(epoch FROM min(wake_at) - tocsin_now()))::bigint ELSE 0 END
-        FROM notification WHERE wake_at IS NOT NULL";
+        "SELECT CASE WHEN bool_and(state IN ('scheduled', 'retrying') AND wakes_at <= due_at + interval '31 seconds')
+        THEN floor(extract(epoch FROM min(wakes_at) - tocsin_now()))::bigint ELSE 0 END
+        FROM (
+            SELECT state, due_at, greatest(wake_at, busy_until) AS wakes_at FROM notification WHERE wake_at IS NOT NULL
+        ) unfinished";
     let shift = Cell::new(0);
     wait_for("the end of all", Duration::from_secs(100), || async {
         let wait = arena.database.try_count(next).await.unwrap_or_default();

@@ -41,8 +41,8 @@ async fn a_stop_while_notifications_sit_in_the_broker_and_in_a_retry_tier() {
     assert_eq!(called.iter().collect::<Vec<_>>(), ["+2111", "+3222", "+4111", "+4222", "+5111"]);
     assert_eq!(arena.simulator.called().len(), 5);
     let runs = arena.database.texts(
-        "SELECT n.run || ' ' || n.state FROM notification n JOIN process p ON p.id = n.process_id
-         WHERE p.name = 'in-broker' ORDER BY n.run",
+        "SELECT c.run || ' ' || n.state FROM notification n JOIN notification_content c ON c.notification_id = n.id
+         WHERE c.process_name = 'in-broker' ORDER BY c.run",
     );
     assert_eq!(runs.await, ["1 cancelled", "2 delivered"]);
 }

@@ -147,18 +147,19 @@ impl Tocsin {
                  SELECT 'bench', 'old-' || id, now() - interval '100 days', id, 'start', 'accepted', '' FROM p
                  RETURNING id, process_id, received_at
              ), n AS (
-                 INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,
-                     accepted_at, expires_at, finished_at, max_attempts, attempts, fence, state)
-                 SELECT r.process_id, r.id, 1, 'main', 'webhook', r.received_at, r.received_at, r.received_at,
+                 INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, accepted_at, expires_at,
+                     finished_at, max_attempts, attempts, fence, state)
+                 SELECT r.process_id, 'main', 'webhook', r.received_at, r.received_at, r.received_at,
                      r.received_at + interval '1 day', r.received_at, 5, 1, 1, 'delivered'
                  FROM r, generate_series(1, 1000) g
-                 RETURNING id, finished_at
+                 RETURNING id, process_id, finished_at
              ), a AS (
                  INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome, worker)
                  SELECT id, 1, finished_at, finished_at, 'delivered', 'bench' FROM n
              )
-             INSERT INTO notification_content (notification_id, address, options)
-             SELECT id, '{url}', jsonb_build_object('payload', jsonb_build_object('pad', repeat('x', 256))) FROM n"
+             INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)
+             SELECT n.id, r.id, 1, 'bench', '{url}', json_build_object('payload', json_build_object('pad', repeat('x', 256)))
+             FROM n JOIN r USING (process_id)"
         );
         stage.postgres.ask(&self.database(), &sql)?;
         stage.postgres.ask(&self.database(), "VACUUM ANALYZE").map(drop)
@@ -265,15 +266,16 @@ impl Contender for Tocsin {
                  INSERT INTO request (source, message_id, received_at, process_id, action, outcome, body)
                  SELECT 'bench', 'far-' || id, now(), id, 'start', 'accepted', '' FROM p RETURNING id, process_id
              ), n AS (
-                 INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,
-                     wake_at, accepted_at, expires_at, max_attempts)
-                 SELECT r.process_id, r.id, 1, 'main', 'webhook', t.at, t.at, t.at, now(), t.at + interval '1 day', 5
+                 INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, wake_at, accepted_at,
+                     expires_at, max_attempts)
+                 SELECT r.process_id, 'main', 'webhook', t.at, t.at, t.at, now(), t.at + interval '1 day', 5
                  FROM r, generate_series(1, 1000) g,
                      LATERAL (SELECT now() + interval '10 years' + (r.id + g) * interval '1 second' AS at) t
-                 RETURNING id
+                 RETURNING id, process_id
              )
-             INSERT INTO notification_content (notification_id, address, options)
-             SELECT id, '{url}', jsonb_build_object('payload', jsonb_build_object('pad', repeat('x', 256))) FROM n"
+             INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)
+             SELECT n.id, r.id, 1, 'bench', '{url}', json_build_object('payload', json_build_object('pad', repeat('x', 256)))
+             FROM n JOIN r USING (process_id)"
         );
         stage.postgres.ask(&self.database(), &sql)?;
         stage.postgres.ask(&self.database(), "VACUUM ANALYZE").map(drop)

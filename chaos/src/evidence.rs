@@ -83,7 +83,7 @@ const NOTIFICATIONS: &str = "
 SELECT n.id, $MESSAGE_ID, coalesce(c.address, c.options->>'message') AS address, n.state, n.reason,
     (extract(epoch FROM n.scheduled_at) * 1000000)::bigint AS scheduled_at,
     (extract(epoch FROM n.finished_at) * 1000000)::bigint AS finished_at
-FROM notification n JOIN request r ON r.id = n.request_id JOIN notification_content c ON c.notification_id = n.id
+FROM notification n JOIN notification_content c ON c.notification_id = n.id JOIN request r ON r.id = c.request_id
 ORDER BY n.id";
 
 const ATTEMPTS: &str = "

@@ -27,8 +27,8 @@ const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "claim-guard",
         file: "shared/store/src/claim.rs",
-        guard: "AND n.channel = $2 AND n.state IN ('queued', 'retrying')\n        AND (n.due_at",
-        without: "AND n.channel = $2\n        AND (n.due_at",
+        guard: "AND n.channel = $2 AND n.state IN ('queued', 'retrying')\n    AND (n.due_at",
+        without: "AND n.channel = $2\n    AND (n.due_at",
         tests: "test(notifier_crashes::) | test(stop_races::)",
     },
     Sabotage {
@@ -77,7 +77,7 @@ const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "mark-guard",
         file: "shared/store/src/dispatch.rs",
-        guard: "WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at IS NOT DISTINCT FROM x.wake_at AND n.state IN ('queued', 'retrying')\";\n\nconst MARK_RETURNED",
+        guard: "WHERE n.id = x.id AND n.fence = x.fence AND n.busy_until = x.busy_until AND n.state IN ('queued', 'retrying')\";\n\nconst MARK_RETURNED",
         without: "WHERE n.id = x.id AND n.state IN ('queued', 'retrying')\";\n\nconst MARK_RETURNED",
         tests: "package(store)",
     },

@@ -33,6 +33,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a round begins at the beginning while there is always more.
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
+/// Such a round passes over all that is in the broker's or a worker's hands: it takes at most one part in so many of the time.
+const BEGIN_AGAIN_SHARE: u32 = 20;
+
 /// Under load the notifications of a round go out in about so many messages, so that they spread over the workers.
 const MESSAGES_A_ROUND: usize = 16;
 
@@ -102,10 +105,13 @@ impl Dispatcher {
         let channels: Vec<&str> = CHANNELS.iter().map(|channel| channel.name).collect();
         if Instant::now() >= self.begin_again {
             self.reached.clear();
-            self.begin_again = Instant::now() + BEGIN_AGAIN;
         }
         let after = std::mem::take(&mut self.reached);
+        let asked = Instant::now();
         let batch = self.activator.store.due_claim(&channels, LIMIT, ahead, &self.backlogged, &after).await?;
+        if after.is_empty() {
+            self.begin_again = Instant::now() + BEGIN_AGAIN.max(BEGIN_AGAIN_SHARE * asked.elapsed());
+        }
         if !batch.due.is_empty() {
             failpoint("activator.claimed", "");
         }

@@ -41,8 +41,8 @@ impl fmt::Display for Mail {
 pub(crate) fn mail(claim: &Claim, defaults: &Defaults) -> Result<Mail, Answer> {
     let impossible = |what: &str| Answer::new(Outcome::Permanent, format!("the notification has {what}"));
     let to: Address = parse(claim.address.as_deref()).ok_or_else(|| impossible("no usable e-mail address"))?;
-    let own_sender = claim.text("from").is_some();
-    let from = match claim.text("from") {
+    let own_sender = claim.text("from");
+    let from = match &own_sender {
         Some(text) => parse(Some(text)).map(|address| Mailbox::new(None, address)),
         None => Some(defaults.from.clone()),
     };
@@ -50,8 +50,8 @@ pub(crate) fn mail(claim: &Claim, defaults: &Defaults) -> Result<Mail, Answer> {
     let cc = addresses(claim, "cc").ok_or_else(|| impossible("no usable cc"))?;
     let bcc = addresses(claim, "bcc").ok_or_else(|| impossible("no usable bcc"))?;
 
-    let subject = one_line(claim.text("subject").unwrap_or(&defaults.subject));
-    let body = lines(claim.text("body").unwrap_or(&defaults.body));
+    let subject = one_line(claim.text("subject").as_ref().unwrap_or(&defaults.subject));
+    let body = lines(claim.text("body").as_ref().unwrap_or(&defaults.body));
     let message_id = format!("<{}@{}>", claim.idempotency_key(), from.email.domain());
     let mut builder = Message::builder()
         .message_id(Some(message_id.clone()))
@@ -73,14 +73,14 @@ pub(crate) fn mail(claim: &Claim, defaults: &Defaults) -> Result<Mail, Answer> {
     let message = no_replies_by_machines(builder).envelope(envelope.clone());
     let message = match claim.text("html") {
         Some(html) => message.multipart(
-            MultiPart::alternative().singlepart(SinglePart::plain(body)).singlepart(SinglePart::html(lines(html))),
+            MultiPart::alternative().singlepart(SinglePart::plain(body)).singlepart(SinglePart::html(lines(&html))),
         ),
         None => message.singlepart(SinglePart::plain(body)),
     };
     let message = message.map_err(|error| impossible(&format!("what makes no mail: {error}")))?;
     let mut content = message.formatted();
     content.truncate(content.trim_ascii_end().len());
-    Ok(Mail { envelope, content, message_id, own_sender })
+    Ok(Mail { envelope, content, message_id, own_sender: own_sender.is_some() })
 }
 
 /// RFC 3834, section 5: automatic replies are not wanted.
@@ -115,8 +115,6 @@ fn lines(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use domain::{NotificationId, OnUnknown};
     use mail_parser::MessageParser;
     use serde_json::json;
@@ -124,7 +122,7 @@ mod tests {
     use super::*;
 
     fn claim(options: Value) -> Claim {
-        let options: BTreeMap<_, _> = serde_json::from_value(options).unwrap();
+        let options = serde_json::from_str(&options.to_string()).unwrap();
         let at = "2026-11-22T03:00:00Z".parse().unwrap();
         Claim {
             id: NotificationId(7),

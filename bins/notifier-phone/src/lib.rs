@@ -66,7 +66,7 @@ impl Channel for Phone {
 
     fn prepare(&self, claim: &Claim, property: Option<&Value>) -> Result<Call, Answer> {
         let (to, from) = twilio::numbers(claim, property)?;
-        Ok(Call { to, from, url: claim.text("url").unwrap_or(&self.url).to_owned() })
+        Ok(Call { to, from, url: claim.text("url").unwrap_or_else(|| self.url.clone()) })
     }
 
     async fn send(&self, call: Call) -> Answer {

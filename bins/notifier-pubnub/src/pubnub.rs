@@ -74,7 +74,7 @@ impl Channel for Pubnub {
         url.query_pairs_mut().append_pair("store", "0").append_pair("uuid", &self.keys.uuid);
         let mut body = json!({"process-id": claim.process, "notification-id": claim.id.0, "run": claim.run});
         if let Some(payload) = claim.options.get("payload") {
-            body["payload"] = payload.clone();
+            body["payload"] = payload;
         }
         Ok(Publication { url, body: body.to_string() })
     }

@@ -64,7 +64,7 @@ impl Channel for Sms {
         let (to, from) = twilio::numbers(claim, property)?;
         let body = claim.text("message");
         let body = body.ok_or_else(|| Answer::new(Outcome::Permanent, "the notification has no message"))?;
-        Ok(TextMessage { to, from, body: body.to_owned() })
+        Ok(TextMessage { to, from, body })
     }
 
     async fn send(&self, message: TextMessage) -> Answer {

@@ -71,12 +71,13 @@ impl Channel for Sns {
         let lacks = |what| Answer::new(Outcome::Permanent, format!("the notification has no {what}"));
         let topic = claim.address.as_deref().ok_or_else(|| lacks("topic"))?;
         let message = match claim.options.get("payload").ok_or_else(|| lacks("payload"))? {
-            Value::String(text) => text.clone(),
+            Value::String(text) => text,
             json => json.to_string(),
         };
         let mut call = self.client.publish().topic_arn(topic).message(message);
-        call = call.set_subject(claim.text("subject").filter(|subject| !subject.is_empty()).map(str::to_owned));
-        for (name, value) in claim.options.get("attributes").and_then(Value::as_object).into_iter().flatten() {
+        call = call.set_subject(claim.text("subject").filter(|subject| !subject.is_empty()));
+        let attributes = claim.options.get("attributes");
+        for (name, value) in attributes.as_ref().and_then(Value::as_object).into_iter().flatten() {
             let value =
                 MessageAttributeValue::builder().data_type("String").string_value(value.as_str().unwrap_or_default());
             let value = value.build().map_err(|error| Answer::new(Outcome::Permanent, error.to_string()))?;

@@ -195,7 +195,7 @@ mod tests {
 
     async fn posted(names: Names, url: &str) -> Reply {
         let connections = Connections::new(move |name| names.resolve(name), Duration::from_secs(5)).unwrap();
-        connections.post(&Target::parse(url).unwrap(), &[], String::new()).await
+        connections.post(&Target::parse(url).unwrap(), [], String::new()).await
     }
 
     #[tokio::test]

@@ -1,15 +1,20 @@
 use std::{fmt, io, time::Duration};
 
 use domain::{Outcome, provider::receiver_answer};
-use http_client::{Answered, Connections, Reply, Target};
+use http_client::{Answered, Connections, HeaderName, Reply, Target};
 use notifier::{Answer, Channel, Claim};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     addresses::{Names, PRIVATE, is_public_or_name},
     signature::Secret,
 };
+
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("content-type");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Posts webhooks as <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md> has
 /// them.
@@ -40,7 +45,7 @@ struct Body<'a> {
 struct Data<'a> {
     notification_id: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<&'a Value>,
+    payload: Option<&'a RawValue>,
     process_id: &'a str,
     run: i32,
 }
@@ -74,7 +79,7 @@ impl Channel for Webhook {
         }
         let data = Data {
             notification_id: claim.id.0,
-            payload: claim.options.get("payload"),
+            payload: claim.options.raw("payload"),
             process_id: claim.process.as_str(),
             run: claim.run,
         };
@@ -94,12 +99,12 @@ impl Channel for Webhook {
     async fn send(&self, post: Post) -> Answer {
         let signature = self.secret.sign(&post.id, post.timestamp, &post.body);
         let headers = [
-            ("content-type", "application/json"),
-            ("webhook-id", &post.id),
-            ("webhook-timestamp", &post.timestamp.to_string()),
-            ("webhook-signature", &signature),
+            (CONTENT_TYPE, "application/json"),
+            (WEBHOOK_ID, post.id.as_str()),
+            (WEBHOOK_TIMESTAMP, &post.timestamp.to_string()),
+            (WEBHOOK_SIGNATURE, &signature),
         ];
-        match self.connections.post(&post.target, &headers, post.body).await {
+        match self.connections.post(&post.target, headers, post.body).await {
             Reply::Answered(answered) => {
                 let answer = classify(&answered);
                 // By this the receiver knows it.

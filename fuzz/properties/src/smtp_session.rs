@@ -74,7 +74,7 @@ pub(crate) fn claim(address: &str, options: BTreeMap<String, Value>) -> Claim {
         on_unknown: OnUnknown::Retry,
         scheduled_at: Timestamp::UNIX_EPOCH,
         address: Some(address.to_owned()),
-        options,
+        options: serde_json::from_str(&json!(options).to_string()).expect("it is an object"),
         claimed_at: Timestamp::UNIX_EPOCH,
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Uri,
+    HeaderName, HeaderValue, Request, Uri,
     header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT},
 };
 use http_body_util::Full;
@@ -113,7 +113,7 @@ impl Connections {
     }
 
     /// Posts once, and reads the answer, within the call's time limit less a margin for the body: see [`Reply`].
-    pub async fn post(&self, target: &Target, headers: &[(&'static str, &str)], body: String) -> Reply {
+    pub async fn post<const N: usize>(&self, target: &Target, headers: [(HeaderName, &str); N], body: String) -> Reply {
         let end = Instant::now() + self.call_timeout.saturating_sub(MARGIN);
         let Some(mut request) = request(target, headers, body) else { return Reply::Unusable };
         loop {
@@ -163,7 +163,11 @@ impl Connections {
 }
 
 /// `None` if the URL is none of HTTP, or can't be written in a request.
-fn request(target: &Target, headers: &[(&'static str, &str)], body: String) -> Option<Request<Full<Bytes>>> {
+fn request<const N: usize>(
+    target: &Target,
+    headers: [(HeaderName, &str); N],
+    body: String,
+) -> Option<Request<Full<Bytes>>> {
     let Target { url, server } = target;
     let host = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://"))?;
     let mut request = Request::post(&url[Position::BeforePath..Position::AfterQuery])
@@ -171,7 +175,7 @@ fn request(target: &Target, headers: &[(&'static str, &str)], body: String) -> O
         .header(USER_AGENT, NAME_AND_VERSION)
         .header(ACCEPT, "*/*");
     for (name, value) in headers {
-        request = request.header(*name, *value);
+        request = request.header(name, value);
     }
     if let Some(password) = basic(url) {
         request = request.header(AUTHORIZATION, password);
@@ -297,7 +301,7 @@ mod tests {
     }
 
     async fn post(connections: &Connections, target: &Target) -> Reply {
-        connections.post(target, &[("x-number", "1")], "{}".to_owned()).await
+        connections.post(target, [(HeaderName::from_static("x-number"), "1")], "{}".to_owned()).await
     }
 
     fn answered(status: u16, body: &str) -> Reply {

@@ -14,6 +14,8 @@ use reqwest::{
 };
 use tokio::time::{Instant, timeout_at};
 
+pub use http::HeaderName;
+
 pub use crate::connections::{Connections, Lookup, Target};
 
 /// What every request says of its sender.

@@ -97,8 +97,8 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
         retry,
         started_at,
         finished_at: clock.now(),
-        provider_id: answer.provider_id.map(|text| keepable(&text)),
-        detail: answer.detail.map(|text| keepable(&text)),
+        provider_id: answer.provider_id.map(keepable),
+        detail: answer.detail.map(keepable),
     };
     finish(&finished, Finished::Called(Box::new(Called { result, claim, receipt: item.receipt })));
 }
@@ -133,8 +133,9 @@ fn panicked() -> Answer {
 }
 
 /// A provider's words as the database can keep them.
-fn keepable(text: &str) -> String {
-    text.chars().filter(|c| *c != '\0').take(MAX_DETAIL).collect()
+fn keepable(text: String) -> String {
+    let is_kept_whole = text.len() <= MAX_DETAIL && !text.contains('\0');
+    if is_kept_whole { text } else { text.chars().filter(|c| *c != '\0').take(MAX_DETAIL).collect() }
 }
 
 fn finish(finished: &mpsc::UnboundedSender<Finished>, what: Finished) {

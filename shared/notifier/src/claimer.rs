@@ -221,10 +221,9 @@ impl ClaimAttempt {
     }
 
     async fn start_calls<C: Channel>(mut self, worker: &Arc<Worker<C>>, batch: ClaimBatch, sent: Instant) {
-        let mut items: HashMap<NotificationId, Vec<Item>> = HashMap::new();
-        for item in self.items {
-            items.entry(item.id).or_default().push(item);
-        }
+        let mut items: HashMap<NotificationId, Item> = HashMap::with_capacity(self.items.len());
+        // Several messages may name the same one.
+        let mut left: Vec<Item> = self.items.into_iter().filter_map(|item| items.insert(item.id, item)).collect();
         let count = |result: &'static str, n: usize| {
             metrics::counter!("tocsin_claims_total", "channel" => C::NAME, "result" => result).increment(n as u64);
         };
@@ -236,7 +235,7 @@ impl ClaimAttempt {
         }
         let property = Arc::new(batch.property);
         for claim in batch.claims {
-            let item = items.get_mut(&claim.id).and_then(Vec::pop);
+            let item = items.remove(&claim.id);
             let slot = self.slots.split(1);
             if let (Some(item), Some(slot)) = (item, slot) {
                 let ready = Ready { claim, item, property: Arc::clone(&property), claimed_since: sent, slot };
@@ -244,7 +243,7 @@ impl ClaimAttempt {
             }
         }
         drop(self.slots);
-        let left: Vec<_> = items.into_values().flatten().collect();
+        left.extend(items.into_values());
         if !left.is_empty() {
             count("not_claimable", left.len());
             put_back_or_done::<C>(worker, left, batch.now, &self.returned).await;

@@ -65,7 +65,7 @@ pub(crate) async fn record<C: Channel>(
 async fn record_calls<C: Channel>(worker: &Worker<C>, called: Vec<Called>, retries: &mpsc::UnboundedSender<Retry>) {
     let mut parts = vec![called];
     while let Some(mut part) = parts.pop() {
-        let results: Vec<_> = part.iter().map(|one| one.result.clone()).collect();
+        let results: Vec<_> = part.iter().map(|one| &one.result).collect();
         // Where fewer rows would be less in the way, or the database refuses one of them, the batch is divided.
         let is_given_up = |disposition| match disposition {
             Disposition::BadData => true,
@@ -96,7 +96,7 @@ async fn finish<C: Channel>(
     let recorded: HashMap<(NotificationId, i32), &Recorded> =
         recorded.iter().map(|one| ((one.id, one.fence), one)).collect();
     let late = |one: &&Called| !recorded.contains_key(&(one.result.id, one.result.fence));
-    let late: Vec<_> = called.iter().filter(late).map(|one| one.result.clone()).collect();
+    let late: Vec<_> = called.iter().filter(late).map(|one| &one.result).collect();
     if !late.is_empty() {
         until_done(worker, || worker.store.attempts_record_late(&late)).await;
     }

@@ -6,6 +6,8 @@ use std::{
 use domain::{NotificationId, OnUnknown};
 use jiff::Timestamp;
 use jiff_sqlx::Timestamp as SqlTimestamp;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 use sqlx::{Row, postgres::PgRow, types::Json};
 
 use crate::{Error, Result, Store};
@@ -47,15 +49,35 @@ pub struct Claim {
     /// Whom, where the channel has addresses.
     pub address: Option<String>,
     /// The channel's further keys.
-    pub options: BTreeMap<String, serde_json::Value>,
+    pub options: Options,
     /// When it was claimed, by the database's clock.
     pub claimed_at: Timestamp,
 }
 
+/// A channel's further keys, each value as it was written. Who wants one reads it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Options(BTreeMap<String, Box<RawValue>>);
+
+impl Options {
+    /// The value of a key, if it was given.
+    pub fn get(&self, key: &str) -> Option<Value> {
+        serde_json::from_str(self.raw(key)?.get()).ok()
+    }
+
+    /// The same as it was written.
+    pub fn raw(&self, key: &str) -> Option<&RawValue> {
+        self.0.get(key).map(Box::as_ref)
+    }
+}
+
 impl Claim {
     /// The text of one of the channel's further keys, if it was given.
-    pub fn text(&self, key: &str) -> Option<&str> {
-        self.options.get(key)?.as_str()
+    pub fn text(&self, key: &str) -> Option<String> {
+        match self.options.get(key)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// The same for every try of this notification and for no other's: what a receiver can tell repetitions by. It
@@ -78,7 +100,7 @@ pub struct ClaimBatch {
     /// The database's time of the claim.
     pub now: Timestamp,
     /// The property that was asked for, if it exists.
-    pub property: Option<serde_json::Value>,
+    pub property: Option<Value>,
     /// Somebody has paused the channel: nothing of it can be claimed.
     pub paused: bool,
     /// May be called now.
@@ -87,44 +109,42 @@ pub struct ClaimBatch {
     pub expired: Vec<Expired>,
 }
 
-// The guard stands in the update itself: a state that was read before the lock was had lets a claim pass after a
-// stop. A wake-up that is late enough already is left as it is, since an update that touches no index is cheap.
+// The guard stands in the update itself: a state that was read before the lock was had lets a claim pass after a stop. From the
+// other table nothing is decided. `wake_at` is hardly ever later than the end of the claim, and so stays as it is: an update
+// that touches no index is cheap.
 const CLAIM: &str = "
-WITH claimed AS (
-    UPDATE notification n SET
-        state = (CASE WHEN n.expires_at <= tocsin_now() THEN 'failed' ELSE 'sending' END)::notification_state,
-        fence = n.fence + CASE WHEN n.expires_at <= tocsin_now() THEN 0 ELSE 1 END,
-        wake_at = CASE
-            WHEN n.expires_at <= tocsin_now() THEN NULL
-            WHEN n.wake_at BETWEEN tocsin_now() + $4 * interval '1 second'
-                AND tocsin_now() + ($4 + 60) * interval '1 second' THEN n.wake_at
-            ELSE tocsin_now() + $4 * interval '1 second'
-        END,
-        claimed_at = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_at ELSE tocsin_now() END,
-        claimed_by = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_by ELSE $3 END,
-        confirmed_at = NULL,
-        finished_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
-        open_failure_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
-        reason = CASE WHEN n.expires_at <= tocsin_now() THEN 'max-age was over before it could be sent' END
-    FROM unnest($1::bigint[]) AS x(id)
-    WHERE n.id = x.id AND n.channel = $2 AND n.state IN ('queued', 'retrying')
-        AND (n.due_at <= tocsin_now() OR n.expires_at <= tocsin_now())
-        AND NOT EXISTS (SELECT FROM channel_pause WHERE channel IN ($2, 'all'))
-    RETURNING n.id, n.state::text, n.fence, n.run, n.attempts, n.max_attempts, n.on_unknown_fail, n.scheduled_at,
-        n.process_id
-)
-SELECT tocsin_now() AS now, (SELECT value FROM property WHERE key = $5) AS property,
-    EXISTS (SELECT FROM channel_pause WHERE channel IN ($2, 'all')) AS paused, c.*, p.name AS process, t.address, t.options
-FROM (SELECT) AS always
-LEFT JOIN claimed c ON true
-LEFT JOIN process p ON p.id = c.process_id
-LEFT JOIN notification_content t ON t.notification_id = c.id";
+UPDATE notification n SET
+    state = CASE
+        WHEN n.expires_at <= tocsin_now() THEN 'failed'::notification_state ELSE 'sending'::notification_state
+    END,
+    fence = n.fence + CASE WHEN n.expires_at <= tocsin_now() THEN 0 ELSE 1 END,
+    wake_at = CASE
+        WHEN n.expires_at > tocsin_now() THEN least(n.wake_at, tocsin_now() + $4 * interval '1 second')
+    END,
+    busy_until = CASE WHEN n.expires_at > tocsin_now() THEN tocsin_now() + $4 * interval '1 second' END,
+    claimed_at = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_at ELSE tocsin_now() END,
+    claimed_by = CASE WHEN n.expires_at <= tocsin_now() THEN n.claimed_by ELSE $3 END,
+    confirmed_at = NULL,
+    finished_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
+    open_failure_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
+    reason = CASE WHEN n.expires_at <= tocsin_now() THEN 'max-age was over before it could be sent' END
+FROM notification_content c
+WHERE n.id = ANY($1) AND n.channel = $2 AND n.state IN ('queued', 'retrying')
+    AND (n.due_at <= tocsin_now() OR n.expires_at <= tocsin_now())
+    AND NOT EXISTS (SELECT FROM channel_pause WHERE channel IN ($2, 'all'))
+    AND c.notification_id = n.id
+RETURNING tocsin_now() AS now, n.id, n.state = 'failed' AS is_expired, n.fence, n.attempts, n.max_attempts,
+    n.on_unknown_fail, n.scheduled_at, c.run, c.process_name, c.address, c.options";
+
+const NOTHING_CLAIMED: &str = "
+SELECT tocsin_now() AS now, EXISTS (SELECT FROM channel_pause WHERE channel IN ($1, 'all')) AS paused";
 
 const RELEASE: &str = "
 UPDATE notification n SET
     state = (CASE WHEN n.stop_requested THEN 'cancelled' ELSE 'retrying' END)::notification_state,
     due_at = tocsin_now() + $3 * interval '1 microsecond',
     wake_at = CASE WHEN NOT n.stop_requested THEN tocsin_now() + $4 * interval '1 microsecond' END,
+    busy_until = NULL,
     finished_at = CASE WHEN n.stop_requested THEN tocsin_now() END,
     reason = CASE WHEN n.stop_requested THEN 'stopped before it was sent' END
 FROM unnest($1::bigint[], $2::int[]) AS x(id, fence)
@@ -134,6 +154,7 @@ const ABANDON: &str = "
 UPDATE notification n SET
     state = (CASE WHEN n.stop_requested THEN 'cancelled' ELSE 'retrying' END)::notification_state,
     wake_at = CASE WHEN NOT n.stop_requested THEN tocsin_now() + $3 * interval '1 microsecond' END,
+    busy_until = NULL,
     finished_at = CASE WHEN n.stop_requested THEN tocsin_now() END,
     reason = CASE WHEN n.stop_requested THEN 'stopped before it was sent' END
 FROM unnest($1::bigint[]) AS x(id)
@@ -151,28 +172,34 @@ impl Store {
     /// worker is left alone, and is not in the answer.
     pub async fn notifications_claim(&self, request: ClaimRequest<'_>) -> Result<ClaimBatch> {
         let ids = sorted(request.ids);
-        let sent = Instant::now();
+        let property = match request.property {
+            Some(key) => self.property(key).await?,
+            None => None,
+        };
+        let mut sent = Instant::now();
         let rows = self
             .fetch_all(|| {
                 let query = sqlx::query(CLAIM).bind(&ids).bind(request.channel).bind(request.worker);
-                query.bind(request.lease.as_secs_f64()).bind(request.property)
+                query.bind(request.lease.as_secs_f64())
             })
             .await?;
-        let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let now = first.try_get::<SqlTimestamp, _>("now")?.to_jiff();
-        self.clock.learn(sent, now);
-        let mut batch = ClaimBatch {
-            now,
-            property: first.try_get("property")?,
-            paused: first.try_get("paused")?,
-            claims: Vec::new(),
-            expired: Vec::new(),
+        let (now, paused) = match rows.first() {
+            Some(row) => (row.try_get::<SqlTimestamp, _>("now")?, false),
+            None => {
+                sent = Instant::now();
+                let rows = self.fetch_all(|| sqlx::query(NOTHING_CLAIMED).bind(request.channel)).await?;
+                let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+                (row.try_get("now")?, row.try_get("paused")?)
+            }
         };
+        let now = now.to_jiff();
+        self.clock.learn(sent, now);
+        let mut batch = ClaimBatch { now, property, paused, claims: Vec::new(), expired: Vec::new() };
         for row in &rows {
-            match row.try_get::<Option<&str>, _>("state")? {
-                None => {}
-                Some("sending") => batch.claims.push(claim(row)?),
-                Some(_) => batch.expired.push(Expired { id: NotificationId(row.try_get("id")?) }),
+            if row.try_get("is_expired")? {
+                batch.expired.push(Expired { id: NotificationId(row.try_get("id")?) });
+            } else {
+                batch.claims.push(claim(row, now)?);
             }
         }
         Ok(batch)
@@ -223,7 +250,7 @@ pub(crate) fn sorted(ids: &[NotificationId]) -> Vec<i64> {
     ids
 }
 
-fn claim(row: &PgRow) -> Result<Claim> {
+fn claim(row: &PgRow, claimed_at: Timestamp) -> Result<Claim> {
     let id: i64 = row.try_get("id")?;
     let count = |column: &'static str| -> Result<u16> {
         let count: i16 = row.try_get(column)?;
@@ -234,20 +261,23 @@ fn claim(row: &PgRow) -> Result<Claim> {
             problem: error.to_string(),
         })
     };
-    let options: Option<Json<BTreeMap<String, serde_json::Value>>> = row.try_get("options").map_err(|error| {
-        Error::Row { table: "notification_content", column: "options", id, problem: error.to_string() }
+    let options: Json<Options> = row.try_get("options").map_err(|error| Error::Row {
+        table: "notification_content",
+        column: "options",
+        id,
+        problem: error.to_string(),
     })?;
     Ok(Claim {
         id: NotificationId(id),
         fence: row.try_get("fence")?,
-        process: row.try_get("process")?,
+        process: row.try_get("process_name")?,
         run: row.try_get("run")?,
         attempts: count("attempts")?,
         max_attempts: count("max_attempts")?,
         on_unknown: if row.try_get("on_unknown_fail")? { OnUnknown::Fail } else { OnUnknown::Retry },
         scheduled_at: row.try_get::<SqlTimestamp, _>("scheduled_at")?.to_jiff(),
         address: row.try_get("address")?,
-        options: options.map_or_else(BTreeMap::new, |Json(options)| options),
-        claimed_at: row.try_get::<SqlTimestamp, _>("now")?.to_jiff(),
+        options: options.0,
+        claimed_at,
     })
 }

@@ -24,15 +24,15 @@ pub struct Due {
 }
 
 /// A publication, as the activator refers to it afterwards. If a worker has claimed the notification meanwhile, its
-/// fence is another; if it was published once more, or its message died, its wake-up is. Then nothing is changed.
+/// fence is another; if it was published once more, or its message died, `busy_until` is. Then nothing is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Publication {
     /// Which notification.
     pub id: NotificationId,
     /// Its fence at the time.
     pub fence: i32,
-    /// When it wakes if nothing comes of this publication.
-    pub wake_at: Timestamp,
+    /// When it is looked at again if nothing comes of this publication.
+    pub busy_until: Timestamp,
 }
 
 /// A place in the order in which the notifications of a channel wake.
@@ -91,44 +91,46 @@ pub struct DeadLetter {
 // Locked rows are passed over, so that activators share the work. Each channel has its own limit, so that a backlog
 // of one starves no other. What was found is looked up as an array: the planner takes a limit that it does not know for
 // a tenth of the table, and would rather go through all of it once than look up so many. `FOR UPDATE` sees the newest
-// state, and the update asks again. A wake-up counts from now and not from the due time, so that no two publications
-// have the same.
+// state, and the update asks again. It leaves `wake_at` where it is, so that it changes no index; `busy_until` counts from now
+// and not from the due time, so that no two publications have the same.
 const CLAIM_DUE: &str = "
 WITH due AS MATERIALIZED (
     SELECT d.* FROM (
         SELECT channel, coalesce(wake_at, '-infinity') AS wake_at, coalesce(id, 0) AS id
         FROM unnest($1::text[], $5::timestamptz[], $6::bigint[]) AS given(channel, wake_at, id)
     ) c CROSS JOIN LATERAL (
-        SELECT n.channel, n.id, n.state, n.wake_at, n.confirmed_at FROM notification n
+        SELECT n.channel, n.id, n.state, n.wake_at, n.confirmed_at IS NOT NULL AND n.channel = ANY($4) AS is_left
+        FROM notification n
         WHERE n.channel = c.channel AND n.wake_at IS NOT NULL AND (n.wake_at, n.id) > (c.wake_at, c.id)
             AND n.wake_at <= tocsin_now() + $3 * interval '1 microsecond'
+            AND (n.busy_until IS NULL OR n.busy_until <= tocsin_now())
         ORDER BY n.wake_at, n.id LIMIT $2
         FOR UPDATE SKIP LOCKED
     ) d
 ), published AS (
     UPDATE notification n SET
         state = CASE WHEN n.state = 'scheduled' THEN 'queued' ELSE n.state END,
-        wake_at = tocsin_now() + $3 * interval '1 microsecond' + interval '60 seconds',
+        busy_until = tocsin_now() + $3 * interval '1 microsecond' + interval '60 seconds',
         confirmed_at = NULL,
         reason = NULL
-    WHERE n.id = ANY (ARRAY(SELECT id FROM due)) AND n.state IN ('scheduled', 'queued', 'retrying')
+    WHERE n.id = ANY (ARRAY(SELECT id FROM due WHERE NOT is_left)) AND n.state IN ('scheduled', 'queued', 'retrying')
         AND coalesce(n.wake_at <= tocsin_now() + $3 * interval '1 microsecond', false)
+        AND coalesce(n.busy_until <= tocsin_now(), true)
         AND NOT (n.confirmed_at IS NOT NULL AND n.channel = ANY($4))
-    RETURNING n.id, n.fence, n.channel, n.organisation, n.due_at, n.wake_at
+    RETURNING n.id, n.fence, n.channel, n.organisation, n.due_at, n.busy_until
 ), left_in_backlog AS (
     UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour'
-    WHERE n.id = ANY (ARRAY(SELECT id FROM due WHERE confirmed_at IS NOT NULL AND channel = ANY($4)))
-        AND n.state IN ('queued', 'retrying')
+    WHERE n.id = ANY (ARRAY(SELECT id FROM due WHERE is_left)) AND n.state IN ('queued', 'retrying')
         AND coalesce(n.wake_at <= tocsin_now() + $3 * interval '1 microsecond', false)
+        AND coalesce(n.busy_until <= tocsin_now(), true)
         AND n.confirmed_at IS NOT NULL AND n.channel = ANY($4)
     RETURNING n.id
+), full_batches AS (
+    SELECT channel, max(wake_at) AS wake_at FROM due GROUP BY channel HAVING count(*) = $2
 ), reached AS (
-    SELECT DISTINCT ON (channel) channel, wake_at, id, count(*) OVER (PARTITION BY channel) AS taken
-    FROM due ORDER BY channel, wake_at DESC, id DESC
-), reached_arrays AS (
-    SELECT array_agg(channel ORDER BY channel) AS channels, array_agg(wake_at ORDER BY channel) AS wakes,
-        array_agg(id ORDER BY channel) AS ids
-    FROM reached WHERE taken = $2
+    SELECT array_agg(f.channel) AS channels, array_agg(f.wake_at) AS wakes,
+        array_agg((SELECT max(d.id) FROM due d WHERE d.channel = f.channel AND d.wake_at = f.wake_at)) AS ids
+    FROM full_batches f
 ), next AS (
     SELECT min(w.wake_at) AS wake_at FROM unnest($1::text[]) AS c(channel) CROSS JOIN LATERAL (
         SELECT n.wake_at FROM notification n
@@ -137,37 +139,39 @@ WITH due AS MATERIALIZED (
     ) w
 )
 SELECT tocsin_now() AS now, next.wake_at AS next_wake, (SELECT count(*) FROM left_in_backlog) AS left_in_backlog,
-    reached_arrays.channels AS reached_channels, reached_arrays.wakes AS reached_wakes, reached_arrays.ids AS reached_ids,
-    (SELECT array_agg(id) FROM due WHERE state = 'sending' AND wake_at <= tocsin_now()) AS claims_run_out,
-    found.*
-FROM next CROSS JOIN reached_arrays CROSS JOIN (
-    SELECT array_agg(id) AS ids, array_agg(fence) AS fences, array_agg(channel) AS channels,
-        array_agg(organisation) AS organisations, array_agg(due_at) AS due_ats, array_agg(wake_at) AS wake_ats
-    FROM published
-) found";
+    reached.channels AS reached_channels, reached.wakes AS reached_wakes, reached.ids AS reached_ids,
+    (SELECT array_agg(id) FROM due WHERE state = 'sending') AS claims_run_out,
+    route.*
+FROM next CROSS JOIN reached LEFT JOIN (
+    SELECT channel, organisation, min(busy_until) AS busy_until,
+        array_agg(id) AS ids, array_agg(fence) AS fences, array_agg(due_at) AS due_ats
+    FROM published GROUP BY channel, organisation
+) route ON true";
 
 // A notification is not published again within the hour after the broker has confirmed it, and not as long as its
 // channel has a backlog: a backlog must not be fed to itself.
 const MARK_CONFIRMED: &str = "
 UPDATE notification n SET
     wake_at = greatest(n.due_at, tocsin_now()) + interval '1 hour',
+    busy_until = NULL,
     confirmed_at = tocsin_now()
-FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
-WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at IS NOT DISTINCT FROM x.wake_at AND n.state IN ('queued', 'retrying')";
+FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, busy_until)
+WHERE n.id = x.id AND n.fence = x.fence AND n.busy_until = x.busy_until AND n.state IN ('queued', 'retrying')";
 
 const MARK_RETURNED: &str = "
 UPDATE notification n SET
     state = CASE WHEN n.state = 'queued' THEN 'scheduled' ELSE n.state END,
     wake_at = tocsin_now() + least(60, 2 ^ n.returns) * interval '1 second',
+    busy_until = NULL,
     returns = least(n.returns + 1, 100),
     reason = $4
-FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
-WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at IS NOT DISTINCT FROM x.wake_at AND n.state IN ('queued', 'retrying')";
+FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, busy_until)
+WHERE n.id = x.id AND n.fence = x.fence AND n.busy_until = x.busy_until AND n.state IN ('queued', 'retrying')";
 
 const MARK_UNCONFIRMED: &str = "
-UPDATE notification n SET wake_at = tocsin_now()
-FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, wake_at)
-WHERE n.id = x.id AND n.fence = x.fence AND n.wake_at IS NOT DISTINCT FROM x.wake_at AND n.state IN ('queued', 'retrying')";
+UPDATE notification n SET busy_until = NULL
+FROM unnest($1::bigint[], $2::int[], $3::timestamptz[]) AS x(id, fence, busy_until)
+WHERE n.id = x.id AND n.fence = x.fence AND n.busy_until = x.busy_until AND n.state IN ('queued', 'retrying')";
 
 const EXPIRE_CLAIMS: &str = "
 WITH lost AS (
@@ -182,6 +186,7 @@ WITH lost AS (
         wake_at = CASE
             WHEN NOT (n.stop_requested OR n.on_unknown_fail OR n.attempts + 1 >= n.max_attempts) THEN tocsin_now()
         END,
+        busy_until = NULL,
         finished_at = CASE
             WHEN n.stop_requested OR n.on_unknown_fail OR n.attempts + 1 >= n.max_attempts THEN tocsin_now()
         END,
@@ -194,7 +199,7 @@ WITH lost AS (
             WHEN n.attempts + 1 >= n.max_attempts THEN 'all ' || n.max_attempts || ' attempts failed'
         END
     FROM unnest($1::bigint[]) AS x(id)
-    WHERE n.id = x.id AND n.state = 'sending' AND coalesce(n.wake_at <= tocsin_now(), false)
+    WHERE n.id = x.id AND n.state = 'sending' AND n.busy_until <= tocsin_now()
     RETURNING n.id, n.fence, n.claimed_at, n.claimed_by, n.state
 ), history AS (
     INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome, detail, worker)
@@ -209,7 +214,7 @@ WITH stored AS (
     INSERT INTO dead_letter (received_at, queue, reason, notification_ids, body)
     VALUES (tocsin_now(), $1, $2, $3, $4)
 )
-UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()), confirmed_at = NULL
+UPDATE notification n SET wake_at = greatest(n.due_at, tocsin_now()), busy_until = NULL, confirmed_at = NULL
 FROM unnest($3::bigint[]) AS x(id) WHERE n.id = x.id AND n.state IN ('queued', 'retrying')";
 
 impl Store {
@@ -241,9 +246,13 @@ impl Store {
         let now = row.try_get::<SqlTimestamp, _>("now")?.to_jiff();
         self.clock.learn(sent, now);
         let claims_run_out: Vec<i64> = array(row, "claims_run_out")?;
+        let mut due = Vec::new();
+        for route in &rows {
+            due_of_route(route, &mut due)?;
+        }
         Ok(DueBatch {
             now,
-            due: due(row)?,
+            due,
             left_in_backlog: usize::try_from(row.try_get::<i64, _>("left_in_backlog")?).unwrap_or_default(),
             claims_run_out: claims_run_out.into_iter().map(NotificationId).collect(),
             next_wake: row.try_get::<Option<SqlTimestamp>, _>("next_wake")?.map(|time| time.to_jiff()),
@@ -273,7 +282,7 @@ impl Store {
             let query = sqlx::query(statement)
                 .bind(publications.iter().map(|p| p.id.0).collect::<Vec<_>>())
                 .bind(publications.iter().map(|p| p.fence).collect::<Vec<_>>())
-                .bind(publications.iter().map(|p| p.wake_at.to_sqlx()).collect::<Vec<_>>());
+                .bind(publications.iter().map(|p| p.busy_until.to_sqlx()).collect::<Vec<_>>());
             if reason.is_some() { query.bind(reason) } else { query }
         })
         .await
@@ -313,29 +322,24 @@ fn reached(row: &PgRow) -> Result<BTreeMap<String, WakePosition>> {
     Ok(channels.into_iter().zip(positions).collect())
 }
 
-fn due(row: &PgRow) -> Result<Vec<Due>> {
+/// What is due of one channel and organisation: a row of the answer, in which there may be none.
+fn due_of_route(row: &PgRow, due: &mut Vec<Due>) -> Result<()> {
+    let Some(channel) = row.try_get::<Option<String>, _>("channel")? else { return Ok(()) };
     let ids: Vec<i64> = array(row, "ids")?;
     let fences: Vec<i32> = array(row, "fences")?;
-    let wake_ats: Vec<SqlTimestamp> = array(row, "wake_ats")?;
-    let channels: Vec<String> = array(row, "channels")?;
-    let organisations: Vec<String> = array(row, "organisations")?;
     let due_ats: Vec<SqlTimestamp> = array(row, "due_ats")?;
-    let publications = ids.into_iter().zip(fences).zip(wake_ats).map(|((id, fence), wake_at)| Publication {
-        id: NotificationId(id),
-        fence,
-        wake_at: wake_at.to_jiff(),
-    });
-    let routes = channels.into_iter().zip(organisations).zip(due_ats);
-    publications
-        .zip(routes)
-        .map(|(publication, ((channel, organisation), due_at))| {
-            let organisation = Organisation::parse(&organisation).map_err(|error| Error::Row {
-                table: "notification",
-                column: "organisation",
-                id: publication.id.0,
-                problem: error.to_string(),
-            })?;
-            Ok(Due { publication, channel, organisation, due_at: due_at.to_jiff() })
-        })
-        .collect()
+    let busy_until = row.try_get::<SqlTimestamp, _>("busy_until")?.to_jiff();
+    let organisation = Organisation::parse(row.try_get("organisation")?).map_err(|error| Error::Row {
+        table: "notification",
+        column: "organisation",
+        id: ids.first().copied().unwrap_or_default(),
+        problem: error.to_string(),
+    })?;
+    due.extend(ids.into_iter().zip(fences).zip(due_ats).map(|((id, fence), due_at)| Due {
+        publication: Publication { id: NotificationId(id), fence, busy_until },
+        channel: channel.clone(),
+        organisation: organisation.clone(),
+        due_at: due_at.to_jiff(),
+    }));
+    Ok(())
 }

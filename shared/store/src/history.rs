@@ -64,7 +64,10 @@ WHERE p.organisation = 'main' AND p.name = $1 ORDER BY r.id";
 
 const NOTIFICATIONS: &str = "
 SELECT n.id, n.channel, n.state::text, n.reason, n.due_at, n.claimed_by
-FROM process p JOIN notification n ON n.process_id = p.id
+FROM process p
+JOIN request r ON r.process_id = p.id
+JOIN notification_content c ON c.request_id = r.id
+JOIN notification n ON n.id = c.notification_id
 WHERE p.organisation = 'main' AND p.name = $1 ORDER BY n.id";
 
 const ATTEMPTS: &str = "

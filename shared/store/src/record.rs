@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{borrow::Borrow, time::Duration};
 
 use domain::{NotificationId, Outcome, RetryWay, State};
 use jiff::Timestamp;
@@ -47,15 +47,15 @@ pub struct Recorded {
 }
 
 const RECORD: &str = "
-WITH x AS MATERIALIZED (
-    SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::text[], $6::float8[], $7::float8[],
-            $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
-        AS x(id, fence, outcome, cost, state, delay, grace, started_at, finished_at, provider_id, detail)
-), recorded AS (
+WITH recorded AS (
     UPDATE notification n SET
-        state = (CASE
-            WHEN n.stop_requested AND x.outcome NOT IN ('delivered', 'permanent') THEN 'cancelled' ELSE x.state
-        END)::notification_state,
+        state = CASE
+            WHEN n.stop_requested AND x.outcome NOT IN ('delivered', 'permanent') THEN 'cancelled'::notification_state
+            WHEN x.state = 'delivered' THEN 'delivered'::notification_state
+            WHEN x.state = 'retrying' THEN 'retrying'::notification_state
+            WHEN x.state = 'failed' THEN 'failed'::notification_state
+            WHEN x.state = 'cancelled' THEN 'cancelled'::notification_state
+        END,
         attempts = n.attempts + x.cost,
         returns = 0,
         due_at = CASE
@@ -66,6 +66,7 @@ WITH x AS MATERIALIZED (
             WHEN x.state = 'retrying' AND NOT n.stop_requested
             THEN tocsin_now() + (x.delay + x.grace) * interval '1 second'
         END,
+        busy_until = NULL,
         finished_at = CASE WHEN x.state <> 'retrying' OR n.stop_requested THEN tocsin_now() END,
         open_failure_at = CASE
             WHEN x.state = 'failed' AND (x.outcome = 'permanent' OR NOT n.stop_requested) THEN tocsin_now()
@@ -79,7 +80,10 @@ WITH x AS MATERIALIZED (
             THEN 'nobody can tell whether it was sent, and on-unknown is fail'
             WHEN x.state = 'failed' THEN 'all ' || n.max_attempts || ' attempts failed'
         END
-    FROM x WHERE n.id = x.id AND n.fence = x.fence AND n.state = 'sending'
+    FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::text[], $6::float8[], $7::float8[],
+            $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
+        AS x(id, fence, outcome, cost, state, delay, grace, started_at, finished_at, provider_id, detail)
+    WHERE n.id = x.id AND n.fence = x.fence AND n.state = 'sending'
     RETURNING n.id, n.fence, n.state, n.due_at, x.started_at, x.finished_at, x.outcome, x.provider_id, x.detail,
         n.claimed_by
 ), history AS (
@@ -97,8 +101,8 @@ WHERE a.notification_id = x.id AND a.number = x.fence AND a.outcome = 'unknown' 
 impl Store {
     /// Records what came of calls, with their history. A result whose claim was lost meanwhile is not in the answer:
     /// it changes no state, and is for [`Self::attempts_record_late`].
-    pub async fn attempts_record(&self, results: &[AttemptResult]) -> Result<Vec<Recorded>> {
-        let mut results: Vec<&AttemptResult> = results.iter().collect();
+    pub async fn attempts_record(&self, results: &[impl Borrow<AttemptResult>]) -> Result<Vec<Recorded>> {
+        let mut results: Vec<&AttemptResult> = results.iter().map(Borrow::borrow).collect();
         results.sort_unstable_by_key(|result| result.id);
         let delays = results.iter().map(|r| r.retry.map_or(0.0, |way| way.delay().as_secs_f64()));
         let graces = results.iter().map(|r| match r.retry {
@@ -126,7 +130,8 @@ impl Store {
     }
 
     /// Adds answers that came after their claim had run out to the history.
-    pub async fn attempts_record_late(&self, late: &[AttemptResult]) -> Result<()> {
+    pub async fn attempts_record_late(&self, late: &[impl Borrow<AttemptResult>]) -> Result<()> {
+        let late: Vec<&AttemptResult> = late.iter().map(Borrow::borrow).collect();
         self.execute(|| {
             sqlx::query(RECORD_LATE)
                 .bind(late.iter().map(|r| r.id.0).collect::<Vec<_>>())

@@ -135,9 +135,11 @@ WITH newest AS MATERIALIZED (
     SELECT * FROM (
         SELECT received_at AS at, id AS request, NULL::bigint AS notification FROM newest WHERE outcome = 'rejected'
         UNION ALL
-        SELECT n.open_failure_at, n.request_id, n.id
-        FROM (SELECT DISTINCT process_id FROM newest) p JOIN notification n ON n.process_id = p.process_id
-        WHERE n.open_failure_at IS NOT NULL AND n.request_id IN (SELECT id FROM newest)
+        SELECT n.open_failure_at, c.request_id, n.id
+        FROM (SELECT DISTINCT process_id FROM newest) p
+        JOIN notification n ON n.process_id = p.process_id AND n.open_failure_at IS NOT NULL
+        JOIN notification_content c ON c.notification_id = n.id
+        WHERE c.request_id IN (SELECT id FROM newest)
     ) f ORDER BY at DESC, request DESC, notification DESC LIMIT $2
 )
 SELECT l.at, l.request, l.notification, r.process_name, r.reasons, n.channel, CASE WHEN n.id IS NOT NULL THEN c.cause END AS cause
@@ -150,11 +152,12 @@ FROM last l JOIN newest r ON r.id = l.request LEFT JOIN notification n ON n.id =
 // A stop that came later says that nobody needs to be called any more, and a newer run has calls of its own.
 const CHOOSE: &str = concat!(
     "
-SELECT n.id, (p.run > n.run OR n.stop_requested OR EXISTS (
-    SELECT FROM request r WHERE r.process_id = n.process_id AND r.action = 'stop' AND r.id > n.request_id
+SELECT n.id, (p.run > made.run OR n.stop_requested OR EXISTS (
+    SELECT FROM request r WHERE r.process_id = n.process_id AND r.action = 'stop' AND r.id > made.request_id
 )) AS over
 FROM notification n
 JOIN process p ON p.id = n.process_id
+JOIN notification_content made ON made.notification_id = n.id
 ",
     cause!(),
     "WHERE n.open_failure_at IS NOT NULL
@@ -174,7 +177,7 @@ WITH locked AS MATERIALIZED (
     SELECT id, tocsin_now() + (row_number() OVER (ORDER BY id) - 1) * $2 * interval '1 second' AS at FROM locked
 ), retried AS (
     UPDATE notification n SET state = 'retrying', stop_requested = false, attempts = 0, returns = 0, given_up = false,
-        confirmed_at = NULL, due_at = x.at, wake_at = x.at, retried_at = x.at, finished_at = NULL,
+        confirmed_at = NULL, due_at = x.at, wake_at = x.at, busy_until = NULL, retried_at = x.at, finished_at = NULL,
         open_failure_at = NULL, reason = NULL,
         expires_at = x.at + (n.expires_at - greatest(n.scheduled_at, n.accepted_at, n.retried_at))
     FROM numbered x WHERE n.id = x.id AND n.state = 'failed'
@@ -206,7 +209,7 @@ WITH locked AS MATERIALIZED (
 ), edited AS (
     UPDATE notification_content c SET
         address = coalesce($3, c.address),
-        options = (c.options || $4::jsonb) - $5::text[]
+        options = ((c.options::jsonb || $4::jsonb) - $5::text[])::json
     FROM old WHERE c.notification_id = old.notification_id
     RETURNING c.notification_id, old.address AS old_address, c.address AS new_address
 )

@@ -53,14 +53,17 @@ WITH chosen AS MATERIALIZED (
         AND ($2::text IS NULL OR n.state = $2::notification_state)
         AND ($2::text IS NULL OR $2 IN ('delivered', 'failed', 'cancelled') OR n.wake_at IS NOT NULL)
         AND ($3::text IS NULL OR n.channel = $3)
-        AND ($4::text IS NULL OR n.request_id IN (
-            SELECT r.id FROM request r JOIN process p ON p.id = r.process_id WHERE p.organisation = 'main' AND p.name = $4
+        AND ($4::text IS NULL OR n.id IN (
+            SELECT c.notification_id FROM process p JOIN request r ON r.process_id = p.id
+            JOIN notification_content c ON c.request_id = r.id
+            WHERE p.organisation = 'main' AND p.name = $4
         ))
         AND ($5::text IS NULL OR n.id IN (SELECT notification_id FROM notification_content WHERE address = $5))
         AND ($6::bigint IS NULL OR n.id = $6)
     ORDER BY n.id DESC LIMIT $7
 )
-SELECT n.*, n.state::text AS state_name, p.name AS process, p.run AS newest_run, c.address, c.options,
+SELECT n.*, n.state::text AS state_name, greatest(n.wake_at, n.busy_until) AS looked_at, p.name AS process,
+    p.run AS newest_run, c.request_id, c.run, c.address, c.options,
     tocsin_now() AS now,
     (SELECT jsonb_agg(to_jsonb(a) ORDER BY a.number) FROM attempt a WHERE a.notification_id = n.id) AS calls,
     (SELECT to_jsonb(b) FROM channel_pause b WHERE b.channel IN (n.channel, 'all') ORDER BY b.channel = 'all' LIMIT 1)
@@ -68,14 +71,14 @@ SELECT n.*, n.state::text AS state_name, p.name AS process, p.run AS newest_run,
     (SELECT to_jsonb(s) FROM (
         SELECT r.id, r.received_at FROM request r
         WHERE r.process_id = n.process_id AND r.action = 'stop' AND r.outcome = 'accepted'
-            AND r.id > n.request_id AND r.received_at <= coalesce(n.finished_at, tocsin_now())
+            AND r.id > c.request_id AND r.received_at <= coalesce(n.finished_at, tocsin_now())
         ORDER BY r.id DESC LIMIT 1
     ) s) AS stop,
     (SELECT jsonb_agg(to_jsonb(u) ORDER BY u.id) FROM audit u WHERE u.object = 'notification ' || n.id) AS audited
 FROM chosen
 JOIN notification n USING (id)
 JOIN process p ON p.id = n.process_id
-LEFT JOIN notification_content c ON c.notification_id = n.id
+JOIN notification_content c ON c.notification_id = n.id
 ORDER BY n.id DESC";
 
 const PROCESSES: &str = "
@@ -175,7 +178,7 @@ fn story(row: &PgRow, id: i64) -> Result<Story> {
         reason: row.try_get("reason")?,
         scheduled_at: time("scheduled_at")?,
         due_at: time("due_at")?,
-        wake_at: maybe("wake_at")?,
+        wake_at: maybe("looked_at")?,
         expires_at: time("expires_at")?,
         claimed_at: maybe("claimed_at")?,
         claimed_by: row.try_get("claimed_by")?,

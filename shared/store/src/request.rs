@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use domain::{Action, OnUnknown, Organisation, ProcessName, Request};
 use jiff_sqlx::ToSqlx;
 use serde_json::json;
@@ -119,7 +117,7 @@ WITH input AS MATERIALIZED (
     ON CONFLICT (source, message_id) DO NOTHING
     RETURNING id, source, message_id
 ), fresh AS MATERIALIZED (
-    SELECT DISTINCT ON (j.source, j.message_id) j.n, j.process_id, j.action, j.outcome, r.id AS request_id
+    SELECT DISTINCT ON (j.source, j.message_id) j.n, j.process_id, j.process_name, j.action, j.outcome, r.id AS request_id
     FROM recorded r JOIN judged j USING (source, message_id)
     ORDER BY j.source, j.message_id, j.n
 ), started AS (
@@ -144,22 +142,23 @@ WITH input AS MATERIALIZED (
         AND n.state NOT IN ('delivered', 'failed', 'cancelled')
     RETURNING n.process_id
 ), made AS MATERIALIZED (
-    SELECT nextval('notification_id_seq') AS id, f.n, f.process_id, f.request_id, s.run,
+    SELECT nextval('notification_id_seq') AS id, f.n, f.process_id, f.process_name, f.request_id, s.run,
         x.channel, x.at, x.max_attempts, x.max_age, x.on_unknown_fail, x.address, x.options
     FROM unnest($9::int[], $10::text[], $11::timestamptz[], $12::smallint[], $13::float8[], $14::bool[],
-            $15::text[], $16::jsonb[]) WITH ORDINALITY
+            $15::text[], $16::text[]) WITH ORDINALITY
         AS x(n, channel, at, max_attempts, max_age, on_unknown_fail, address, options, position)
     JOIN fresh f ON f.n = x.n
     JOIN started s ON s.id = f.process_id
     ORDER BY x.position
 ), inserted AS (
-    INSERT INTO notification (id, process_id, request_id, run, organisation, channel, scheduled_at, due_at, wake_at,
-        accepted_at, expires_at, max_attempts, on_unknown_fail)
-    SELECT id, process_id, request_id, run, $2, channel, at, at, at, tocsin_now(),
+    INSERT INTO notification (id, process_id, organisation, channel, scheduled_at, due_at, wake_at, accepted_at,
+        expires_at, max_attempts, on_unknown_fail)
+    SELECT id, process_id, $2, channel, at, at, at, tocsin_now(),
         greatest(at, tocsin_now()) + make_interval(secs => max_age), max_attempts, on_unknown_fail
     FROM made
 ), contents AS (
-    INSERT INTO notification_content (notification_id, address, options) SELECT id, address, options FROM made
+    INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)
+    SELECT id, request_id, run, process_name, address, options::json FROM made
 )
 SELECT f.n, f.outcome, s.run, coalesce(m.made, t.stopped, 0) AS notifications, coalesce(m.due_soon, false) AS due_soon
 FROM fresh f
@@ -194,7 +193,8 @@ struct NotificationColumns {
     max_age: Vec<f64>,
     on_unknown_fail: Vec<bool>,
     address: Vec<Option<String>>,
-    options: Vec<sqlx::types::Json<BTreeMap<&'static str, serde_json::Value>>>,
+    /// Each a JSON object.
+    options: Vec<String>,
 }
 
 impl NotificationColumns {
@@ -206,7 +206,7 @@ impl NotificationColumns {
         self.max_age.push(notification.max_age.as_secs_f64());
         self.on_unknown_fail.push(notification.on_unknown == OnUnknown::Fail);
         self.address.push(notification.address.clone());
-        self.options.push(sqlx::types::Json(notification.options.clone()));
+        self.options.push(serde_json::to_string(&notification.options).expect("its keys are text"));
     }
 }
 

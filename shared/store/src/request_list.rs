@@ -43,12 +43,12 @@ pub struct RequestFilter<'a> {
 
 const ONE: &str = "
 SELECT r.id, r.source, r.message_id, r.received_at, r.process_name, r.action, r.outcome, r.reasons, r.run, r.body,
-    ARRAY(SELECT n.id FROM notification n WHERE n.process_id = r.process_id AND n.request_id = r.id ORDER BY n.id) AS notifications
+    ARRAY(SELECT c.notification_id FROM notification_content c WHERE c.request_id = r.id ORDER BY 1) AS notifications
 FROM request r WHERE r.id = $1";
 
 const NAMED: &str = "
 SELECT r.id, r.source, r.message_id, r.received_at, r.process_name, r.action, r.outcome, r.reasons, r.run, r.body,
-    ARRAY(SELECT n.id FROM notification n WHERE n.process_id = r.process_id AND n.request_id = r.id ORDER BY n.id) AS notifications
+    ARRAY(SELECT c.notification_id FROM notification_content c WHERE c.request_id = r.id ORDER BY 1) AS notifications
 FROM request r WHERE r.source = $1 AND r.message_id = ANY($2)";
 
 // The partial index serves what was not accepted; the process's own index serves a process.

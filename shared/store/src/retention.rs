@@ -20,20 +20,15 @@ WITH old AS MATERIALIZED (
 )
 SELECT count(*) FROM dropped";
 
-// Requests came in the order of their ids, so the walk ends at the first that is too young. Of each process the
-// notifications are looked at once a batch, as they have no index by request.
+// Requests came in the order of their ids, so the walk ends at the first that is too young.
 const REQUESTS: &str = "
 WITH walked AS MATERIALIZED (
-    SELECT id, process_id, received_at FROM request WHERE id > $1 ORDER BY id LIMIT $2
+    SELECT id, received_at FROM request WHERE id > $1 ORDER BY id LIMIT $2
 ), old AS MATERIALIZED (
-    SELECT id, process_id FROM walked WHERE received_at < tocsin_now() - make_interval(days => $3)
-), held AS MATERIALIZED (
-    SELECT DISTINCT n.request_id
-    FROM (SELECT DISTINCT process_id FROM old WHERE process_id IS NOT NULL) p
-    CROSS JOIN LATERAL (SELECT n.request_id FROM notification n WHERE n.process_id = p.process_id OFFSET 0) n
-    WHERE n.request_id = ANY (ARRAY(SELECT id FROM old))
+    SELECT id FROM walked WHERE received_at < tocsin_now() - make_interval(days => $3)
 ), dropped AS (
-    DELETE FROM request r USING old WHERE r.id = old.id AND old.id <> ALL (ARRAY(SELECT request_id FROM held))
+    DELETE FROM request r USING old
+    WHERE r.id = old.id AND NOT EXISTS (SELECT FROM notification_content c WHERE c.request_id = old.id)
     RETURNING r.id
 )
 SELECT (SELECT count(*) FROM dropped) AS dropped,

@@ -66,10 +66,10 @@ async fn activators_share_the_work_and_take_nothing_twice() {
     let id = insert(&database, "p", "expires_at, wake_at", "now() + interval '1 day', now() - interval '1 min'").await;
     database
         .execute(&format!(
-            "INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,
-                 accepted_at, max_attempts, expires_at, wake_at)
-             SELECT process_id, request_id, run, organisation, CASE WHEN g % 2 = 0 THEN 'phone' ELSE 'console' END,
-                 scheduled_at, due_at, accepted_at, max_attempts, expires_at, wake_at
+            "INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, accepted_at, max_attempts,
+                 expires_at, wake_at)
+             SELECT process_id, organisation, CASE WHEN g % 2 = 0 THEN 'phone' ELSE 'console' END, scheduled_at, due_at,
+                 accepted_at, max_attempts, expires_at, wake_at
              FROM notification, generate_series(1, 1999) g WHERE id = {id}"
         ))
         .await;
@@ -125,7 +125,7 @@ async fn a_claim_that_ran_out_is_unknown_and_its_late_answer_only_adds_to_the_hi
     let id = insert_queued(&database, "p").await;
     let first = claim(&store, id).await.unwrap();
     assert!(store.claims_expire(&[id]).await.unwrap().is_empty(), "it has not run out yet");
-    database.execute("UPDATE notification SET wake_at = now() - interval '1 s'").await;
+    database.execute("UPDATE notification SET busy_until = now() - interval '1 s'").await;
     let expired = store.claims_expire(&[id]).await.unwrap();
     assert_eq!((expired.len(), expired[0].state), (1, State::Retrying));
 
@@ -206,9 +206,10 @@ async fn what_was_confirmed_is_left_alone_for_an_hour_unless_a_worker_had_it_sin
 
     let fence = claim(&store, id).await.unwrap().fence;
     store.attempts_record(&[result(id, fence, Outcome::Temporary, State::Retrying)]).await.unwrap();
-    let before = database.texts("SELECT wake_at::text FROM notification").await;
+    let wakes = "SELECT concat_ws(' ', wake_at, busy_until) FROM notification";
+    let before = database.texts(wakes).await;
     store.publications_confirmed(&[published]).await.unwrap();
-    assert_eq!(database.texts("SELECT wake_at::text FROM notification").await, before, "that was another publication");
+    assert_eq!(database.texts(wakes).await, before, "that was another publication");
 }
 
 #[tokio::test]
@@ -252,7 +253,7 @@ async fn a_word_of_the_broker_on_an_earlier_publication_changes_nothing() {
     let letter = store::DeadLetter { queue: String::new(), reason: String::new(), ids: vec![id], body: Vec::new() };
     store.dead_letter_add(&letter).await.unwrap();
     for second in [false, true] {
-        let now = "SELECT concat_ws(' ', state, wake_at, reason, confirmed_at) FROM notification";
+        let now = "SELECT concat_ws(' ', state, wake_at, busy_until, reason, confirmed_at) FROM notification";
         let before = database.texts(now).await;
         store.publications_confirmed(&[first]).await.unwrap();
         store.publications_returned(&[first], "no route").await.unwrap();

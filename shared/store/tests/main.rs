@@ -28,11 +28,15 @@ async fn insert(database: &Database, process: &str, columns: &str, values: &str)
         "WITH p AS (INSERT INTO process (name, run) VALUES ('{process}', 1)
                     ON CONFLICT (organisation, name) DO UPDATE SET run = 1 RETURNING id),
               r AS (INSERT INTO request (source, message_id, received_at, outcome, body)
-                    VALUES ('test', gen_random_uuid()::text, now(), 'accepted', '') RETURNING id)
-         INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at, accepted_at,
-             max_attempts, {columns})
-         SELECT p.id, r.id, 1, 'main', 'phone', now() - interval '1 min', now() - interval '1 min', now(), 10, {values}
-         FROM p, r RETURNING id"
+                    VALUES ('test', gen_random_uuid()::text, now(), 'accepted', '') RETURNING id),
+         n AS (
+             INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, accepted_at, max_attempts,
+                 {columns})
+             SELECT p.id, 'main', 'phone', now() - interval '1 min', now() - interval '1 min', now(), 10, {values}
+             FROM p RETURNING id
+         )
+         INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)
+         SELECT n.id, r.id, 1, '{process}', '+3851111111', '{{}}' FROM n, r RETURNING notification_id"
     );
     NotificationId(database.count(&sql).await)
 }

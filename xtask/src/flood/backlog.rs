@@ -107,15 +107,16 @@ pub(crate) fn make_due(stage: &Stage, lanes: &[Lane]) -> Result<()> {
             DATABASE,
             &format!(
                 "WITH more AS (
-                     INSERT INTO notification (process_id, request_id, run, organisation, channel, scheduled_at, due_at,
-                         wake_at, accepted_at, max_attempts, expires_at)
-                     SELECT r.process_id, r.id, 1, 'main', '{channel}', now(), now(), now(), now(),
+                     INSERT INTO notification (process_id, organisation, channel, scheduled_at, due_at, wake_at, accepted_at,
+                         max_attempts, expires_at)
+                     SELECT r.process_id, 'main', '{channel}', now(), now(), now(), now(),
                          CASE WHEN n <= {hangs} THEN 1 ELSE 10 END, now() + interval '1 day'
                      FROM request r, generate_series(1, {due}) n WHERE r.source = 'flood' ORDER BY n
                      RETURNING id, max_attempts
                  ), numbered AS (SELECT id, max_attempts, row_number() OVER (ORDER BY id) AS n FROM more)
-                 INSERT INTO notification_content
-                 SELECT id, CASE WHEN max_attempts = 1 THEN {hanging} ELSE {address} END, '{options}' FROM numbered",
+                 INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)
+                 SELECT numbered.id, r.id, 1, 'flood', CASE WHEN max_attempts = 1 THEN {hanging} ELSE {address} END, '{options}'
+                 FROM numbered, request r WHERE r.source = 'flood'",
                 channel = lane.channel,
                 hangs = lane.hanging,
                 due = lane.due,

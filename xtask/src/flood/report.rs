@@ -39,7 +39,8 @@ impl Report {
         expect("requests left in SQS".to_owned(), left, 0);
         for lane in &lanes {
             let of_flood = format!(
-                "FROM notification n JOIN request r ON r.id = n.request_id
+                "FROM notification n JOIN notification_content c ON c.notification_id = n.id
+                 JOIN request r ON r.id = c.request_id
                  WHERE r.source = 'flood' AND n.channel = '{}' AND n.state",
                 lane.channel
             );
