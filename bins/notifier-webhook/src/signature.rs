@@ -1,24 +1,22 @@
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use hmac::{Hmac, Mac};
 use runtime::{ExposeSecret, SecretString};
-use sha2::Sha256;
 
 /// The key that signs: `whsec_` and base64 of 24 to 64 bytes, see
 /// <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>.
-pub(crate) struct Secret(Hmac<Sha256>);
+pub(crate) struct Secret(Key);
 
 impl Secret {
     /// None if the text is of another form.
     pub(crate) fn parse(text: &SecretString) -> Option<Self> {
         let key = BASE64_STANDARD.decode(text.expose_secret().strip_prefix("whsec_")?).ok()?;
-        (24..=64).contains(&key.len()).then(|| Hmac::new_from_slice(&key).ok().map(Self))?
+        (24..=64).contains(&key.len()).then(|| Self(Key::new(HMAC_SHA256, &key)))
     }
 
     /// The header `webhook-signature` of a body.
     pub(crate) fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
-        let mut mac = self.0.clone();
-        mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
-        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+        let signature = sign(&self.0, format!("{id}.{timestamp}.{body}").as_bytes());
+        format!("v1,{}", BASE64_STANDARD.encode(signature))
     }
 }
 
