@@ -76,7 +76,7 @@ pub struct RequestResult {
 }
 
 // Rows of tables are found by arrays of ids or names, never by a join, so that whatever was in the tables when the plan was
-// made, it goes straight to them.
+// made, it goes straight to them. Where they are found by ids, nothing is said that is the condition of another index.
 const APPLY: &str = "
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($3::int[], $1::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::bytea[])
@@ -128,7 +128,7 @@ WITH input AS MATERIALIZED (
     SELECT n.id FROM notification n
     WHERE n.id = ANY(ARRAY(
             SELECT u.id FROM unfinished u JOIN fresh f USING (process_id) WHERE f.outcome = 'accepted' AND f.action = 'stop'
-        )) AND n.finished_at IS NULL
+        )) AND n.state NOT IN ('delivered', 'failed', 'cancelled')
     ORDER BY n.id FOR UPDATE
 ), stopped AS (
     UPDATE notification n SET
