@@ -1,6 +1,8 @@
 # Every program of Tocsin, in one image: the command says which.
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
+# jemalloc is built with it.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

@@ -27,6 +27,10 @@ pub enum Purpose {
 
 /// Installs what Debian or Ubuntu has and this machine lacks, or says in one line what to install.
 pub fn install_missing(purpose: Purpose, say: impl Fn(&str)) -> Result<()> {
+    let runs = |program: &str, argument: &str| {
+        let status = Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
     let mut missing = Vec::new();
     if postgres_binaries().is_err() {
         missing.push("postgresql");
@@ -40,6 +44,10 @@ pub fn install_missing(purpose: Purpose, say: impl Fn(&str)) -> Result<()> {
     if python().is_err() {
         missing.extend(["python3", "python3-venv"]);
     }
+    // jemalloc is built with it.
+    if !runs("make", "--version") {
+        missing.push("make");
+    }
     if purpose == Purpose::Test && !Path::new(CHROMEDRIVER).exists() {
         missing.extend(["chromium", "chromium-driver"]);
     }
@@ -51,10 +59,6 @@ pub fn install_missing(purpose: Purpose, say: impl Fn(&str)) -> Result<()> {
     }
     let packages = missing.join(" ");
     let by_hand = format!("install these first: {packages} (on Debian or Ubuntu: sudo apt-get install {packages})");
-    let runs = |program: &str, argument: &str| {
-        let status = Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
     let sudo = !is_root();
     if !runs("apt-get", "--version") || (sudo && !Command::new("sudo").args(["-n", "true"]).output()?.status.success())
     {

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Request, Uri,
+    HeaderName, HeaderValue, Method, Request, Uri,
     header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT},
 };
 use http_body_util::Full;
@@ -50,7 +50,12 @@ impl Target {
     /// `None` if it is no URL.
     pub fn parse(url: &str) -> Option<Self> {
         let url: Url = url.parse().ok()?;
-        Some(Self { server: url.origin().ascii_serialization(), url })
+        // It has its one form already; only who is asked for a password is not a part of the server.
+        let server = match url.has_authority() && url.username().is_empty() && url.password().is_none() {
+            true => url[..Position::BeforePath].to_owned(),
+            false => url.origin().ascii_serialization(),
+        };
+        Some(Self { server, url })
     }
 
     /// The whole of it.
@@ -170,17 +175,21 @@ fn request<const N: usize>(
 ) -> Option<Request<Full<Bytes>>> {
     let Target { url, server } = target;
     let host = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://"))?;
-    let mut request = Request::post(&url[Position::BeforePath..Position::AfterQuery])
-        .header(HOST, host)
-        .header(USER_AGENT, NAME_AND_VERSION)
-        .header(ACCEPT, "*/*");
+    let mut request = Request::new(Full::new(Bytes::from(body)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url[Position::BeforePath..Position::AfterQuery].parse().ok()?;
+    let all = request.headers_mut();
+    all.reserve(N + 4);
+    all.insert(HOST, host.parse().ok()?);
+    all.insert(USER_AGENT, HeaderValue::from_static(NAME_AND_VERSION));
+    all.insert(ACCEPT, HeaderValue::from_static("*/*"));
     for (name, value) in headers {
-        request = request.header(name, value);
+        all.insert(name, value.parse().ok()?);
     }
     if let Some(password) = basic(url) {
-        request = request.header(AUTHORIZATION, password);
+        all.insert(AUTHORIZATION, password);
     }
-    request.body(Full::new(Bytes::from(body))).ok()
+    Some(request)
 }
 
 /// What a URL says of user and password (RFC 7617).

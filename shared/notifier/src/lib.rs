@@ -17,7 +17,14 @@ mod recorder;
 mod retrier;
 mod worker;
 
+use tikv_jemallocator::Jemalloc;
+
 pub use channel::Channel;
 pub use domain::provider::Answer;
 pub use store::Claim;
 pub use worker::{Config, SETTINGS, run};
+
+/// A call allocates some dozens of small things, which another thread may free. This takes a seventh less of a worker's CPU
+/// than the C library's (bench/README.md).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
