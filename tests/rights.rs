@@ -45,6 +45,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "notification SELECT",
             "notification UPDATE (attempts, busy_until, confirmed_at, due_at, finished_at, open_failure_at, reason, returns, \
              state, stop_requested, wake_at)",
+            "notification_content DELETE",
             "notification_content INSERT",
             "notification_content SELECT (notification_id, request_id)",
             "notification_id_seq USAGE",
@@ -234,7 +235,6 @@ async fn what_a_taken_over_program_would_try_is_refused() {
         let mut attempts = vec![
             "TRUNCATE attempt",
             "DELETE FROM process",
-            "DELETE FROM notification_content",
             "UPDATE audit SET actor = 'nobody'",
             "DELETE FROM audit",
             "TRUNCATE audit",
@@ -259,7 +259,8 @@ async fn what_a_taken_over_program_would_try_is_refused() {
         ];
         let group = group(program);
         if group != "activator" {
-            attempts.extend(["DELETE FROM notification", "DELETE FROM attempt", "DELETE FROM request"]);
+            attempts.extend(["DELETE FROM notification", "DELETE FROM notification_content"]);
+            attempts.extend(["DELETE FROM attempt", "DELETE FROM request"]);
         }
         if group != "notifier" {
             attempts.push("UPDATE notification SET fence = 0");

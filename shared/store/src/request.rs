@@ -280,7 +280,7 @@ impl<'a> Batch<'a> {
                 .await?;
         }
         // To join the parts of the statement with each other without hashing takes the square of the batch. Made anew each
-        // time its plan takes longer than twenty requests, and so do those of the foreign keys' checks, one for each row.
+        // time its plan takes longer than twenty requests, and so do those of a foreign key's checks, one for each row.
         sqlx::query(
             "SELECT set_config('enable_hashjoin', 'on', true), set_config('enable_nestloop', 'off', true),
                  set_config('plan_cache_mode', 'force_generic_plan', true)",

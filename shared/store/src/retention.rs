@@ -8,13 +8,15 @@ pub const DROPPED_AT_ONCE: i64 = 500;
 /// SQS keeps a message for 14 days, and may hand it out again as long: until then its request must be known.
 const REQUEST_DAYS: u16 = 15;
 
-// Whoever tries one again at this moment is not waited for: it is not over any more. Contents go by their foreign key.
+// Whoever tries one again at this moment is not waited for: it is not over any more.
 const NOTIFICATIONS: &str = "
 WITH old AS MATERIALIZED (
     SELECT id FROM notification WHERE finished_at < tocsin_now() - make_interval(days => $1)
     ORDER BY finished_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), attempts AS (
     DELETE FROM attempt a USING old WHERE a.notification_id = old.id
+), contents AS (
+    DELETE FROM notification_content c USING old WHERE c.notification_id = old.id
 ), dropped AS (
     DELETE FROM notification n USING old WHERE n.id = old.id RETURNING n.id
 )

@@ -42,8 +42,7 @@ async fn what_is_due_in_years_is_not_gone_through_for_what_is_due_now() {
     database.execute(&insert(1_000, "new", "wake_at", "now()")).await;
     assert_eq!(due_claim(&store, &["phone"], 1_000, Duration::ZERO, &[]).await.unwrap().due.len(), 1_000);
     store.close().await;
-    // One was read for each content that was put in, as it names its notification.
-    let read = entries_read(&database, "notification_%").await - 51_000;
+    let read = entries_read(&database, "notification_%").await;
     assert!(read < 10_000, "{read} index entries were read for 1000 notifications that were due");
 }
 
@@ -116,10 +115,9 @@ async fn goes_straight_to_the_rows(first: i64) {
     apply("start", "old", 1..501).await;
     apply("stop", "new", 1..501).await;
     store.close().await;
-    // Of each one was read for each row that was inserted above and names it.
     let requests = 1_000 + 2 * first;
-    for (indexes, inserted) in [("notification_%", 40_000), ("process_%", 40_000)] {
-        let read = entries_read(&database, indexes).await - inserted;
+    for indexes in ["notification_%", "process_%"] {
+        let read = entries_read(&database, indexes).await;
         assert!(read < 10 * requests, "{read} entries of {indexes} were read for {requests} requests");
     }
 }
