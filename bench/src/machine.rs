@@ -13,7 +13,7 @@ pub(crate) type Cpu = BTreeMap<String, f64>;
 pub(crate) struct Sample {
     /// Seconds of CPU used by each part.
     pub(crate) parts: Cpu,
-    /// Seconds in which any CPU was busy, and seconds in all.
+    /// Seconds of CPU used by anybody, and seconds that there were, of all CPUs together.
     busy: f64,
     total: f64,
 }
@@ -44,12 +44,16 @@ pub(crate) fn sample(parts: &[(String, i32)]) -> Result<Sample> {
     // What this program does itself is neither a part's nor somebody else's.
     let own = processes.get(&i32::try_from(std::process::id())?).map_or(0, |own| own.ticks);
     used.insert("bench".to_owned(), own as f64 / TICKS_A_SECOND);
+    // Not by what /proc/stat says of idle time: that is guessed from what runs at each tick of the clock, and work that begins
+    // with a timer, as all that is due does, runs just then.
+    let busy: u64 = processes.values().map(|process| process.ticks).sum();
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().context("/proc/stat is empty")?;
-    let numbers: Vec<f64> = line.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
-    let total: f64 = numbers.iter().take(8).sum();
-    let idle: f64 = numbers.get(3).copied().unwrap_or_default() + numbers.get(4).copied().unwrap_or_default();
-    Ok(Sample { parts: used, busy: (total - idle) / TICKS_A_SECOND, total: total / TICKS_A_SECOND })
+    // The eighth is what other machines on the same host took from this one.
+    let states: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|number| number.parse().ok()).collect();
+    let stolen = states.get(7).copied().unwrap_or_default();
+    let total: u64 = states.iter().sum();
+    Ok(Sample { parts: used, busy: (busy + stolen) as f64 / TICKS_A_SECOND, total: total as f64 / TICKS_A_SECOND })
 }
 
 impl Sample {
