@@ -7,6 +7,7 @@ mod api_key;
 mod audit;
 mod claim;
 mod clock;
+mod connections;
 mod dispatch;
 mod error;
 mod happenings;

@@ -1,21 +1,23 @@
 use std::{
     borrow::Cow,
-    ops::{Deref, DerefMut},
     str::FromStr,
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
 use sqlx::{
-    Connection, Decode, PgConnection, PgPool, Postgres, Row, Type,
+    Connection, Decode, PgConnection, Postgres, Row, Type,
     migrate::{MigrateError, Migrator},
-    pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use crate::{DatabaseClock, Disposition, Error, Result, schedule::SCHEDULE_HINT};
+use crate::{
+    DatabaseClock, Disposition, Error, Result,
+    connections::{ACQUIRE_TIMEOUT, Connections, Lent},
+    schedule::SCHEDULE_HINT,
+};
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrator = sqlx::migrate!("../../migrations");
@@ -35,7 +37,7 @@ const CONFLICT_TRIES: u32 = 5;
 /// Postgres, as Tocsin uses it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pub(crate) pool: PgPool,
+    connections: Arc<Connections>,
     pub(crate) clock: Arc<DatabaseClock>,
 }
 
@@ -76,11 +78,11 @@ impl Store {
             .max_connections(max_connections)
             // Connecting takes too long for a claim whose call must begin within 100 ms.
             .min_connections(max_connections.min(2))
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(Duration::from_secs(600))
             .test_before_acquire(false)
             .connect_lazy_with(options);
-        Ok(Self { pool, clock: Arc::default() })
+        Ok(Self { connections: Arc::new(Connections::of(pool)), clock: Arc::default() })
     }
 
     /// Runs statements on a connection, within a time limit, and once more if they were in somebody's way (SQLSTATE
@@ -91,7 +93,7 @@ impl Store {
     {
         let mut tries = 1;
         loop {
-            let lent = Lent(Some(self.pool.acquire().await?));
+            let lent = self.connections.lend().await?;
             match timeout(PATIENCE, statements(lent)).await {
                 Err(_) => return Err(Error::Silence),
                 Ok(Err(error)) if error.disposition() == Disposition::Conflict && tries < CONFLICT_TRIES => tries += 1,
@@ -130,14 +132,15 @@ impl Store {
     /// once, older ones among them.
     pub async fn migrate(&self) -> Result<Vec<String>> {
         let applied = "SELECT version FROM _sqlx_migrations WHERE success";
-        let applied: Vec<i64> = match sqlx::query_scalar(applied).fetch_all(&self.pool).await {
+        let (pool, _permit) = self.connections.pool().await?;
+        let applied: Vec<i64> = match sqlx::query_scalar(applied).fetch_all(pool).await {
             Ok(applied) => applied,
             // The table is not there before the first migration.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
             Err(error) => return Err(error.into()),
         };
         // A migration may take its time, and wait for one that another program has begun.
-        let patient = PgConnectOptions::clone(&self.pool.connect_options())
+        let patient = PgConnectOptions::clone(&pool.connect_options())
             .options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = PgConnection::connect_with(&patient).await?;
         let mut tries = 1;
@@ -182,9 +185,10 @@ impl Store {
     /// Listens for hints that something is due soon. The listener connects again by itself; a hint may be lost, and
     /// must not be relied on.
     pub async fn listen_for_due_hints(&self) -> Result<DueHints> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
+        let (pool, permit) = self.connections.pool().await?;
+        let mut listener = PgListener::connect_with(pool).await?;
         listener.listen(DUE_HINT).await?;
-        Ok(DueHints(listener))
+        Ok(DueHints { listener, _permit: permit })
     }
 
     /// Tells every activator that something is due soon.
@@ -198,7 +202,7 @@ impl Store {
 
     /// Closes the connections in good order.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.connections.close().await;
     }
 }
 
@@ -229,39 +233,11 @@ where
 /// A statement and its arguments.
 pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// A connection that is being used. If it is dropped instead of given back, after an error, a time limit or a
-/// cancelled task, it is closed: whatever was under way on it, such as a transaction, ends with it, and nobody finds
-/// it half-used.
-pub(crate) struct Lent(Option<PoolConnection<Postgres>>);
-
-impl Lent {
-    fn give_back(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        drop(self.0.take().map(PoolConnection::detach));
-    }
-}
-
-impl Deref for Lent {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        self.0.as_ref().expect("only its end takes the connection")
-    }
-}
-
-impl DerefMut for Lent {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("only its end takes the connection")
-    }
-}
-
 /// Hints that something is due soon.
-pub struct DueHints(PgListener);
+pub struct DueHints {
+    listener: PgListener,
+    _permit: OwnedSemaphorePermit,
+}
 
 /// What may be due sooner than was thought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,7 +251,7 @@ pub enum DueHint {
 impl DueHints {
     /// Waits for the next one.
     pub async fn next(&mut self) -> Result<DueHint> {
-        let hint = self.0.recv().await?;
+        let hint = self.listener.recv().await?;
         Ok(if hint.payload() == SCHEDULE_HINT { DueHint::Schedule } else { DueHint::Notification })
     }
 }
