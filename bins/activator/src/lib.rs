@@ -114,7 +114,9 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         lifecycle.spawn("retention", retention::keep_dropping(Arc::clone(&activator)));
         let dead_letters = lifecycle.spawn("dead letters", dead_letters::keep_draining(Arc::clone(&activator)));
         let scheduler = lifecycle.spawn("schedules", Scheduler::new(Arc::clone(&activator), name).run());
-        session::run_until_stopped(&activator).await;
+        // In a task as well: what the program's own future waits for wakes another thread each time.
+        let sessions = lifecycle.spawn("sessions", session::run_until_stopped(Arc::clone(&activator)));
+        sessions.await.map_err(|error| Failure::Bug(error.to_string()))?;
         scheduler.await.map_err(|error| Failure::Bug(error.to_string()))?;
         dead_letters.await.map_err(|error| Failure::Bug(error.to_string()))?;
     }

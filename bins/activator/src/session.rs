@@ -29,9 +29,9 @@ pub(crate) enum Error {
 }
 
 /// Publishes what becomes due, session after session, until the program stops.
-pub(crate) async fn run_until_stopped(activator: &Arc<Activator>) {
+pub(crate) async fn run_until_stopped(activator: Arc<Activator>) {
     let stop = &activator.lifecycle.stop;
-    let confirmed = Confirmed::start(Arc::clone(activator));
+    let confirmed = Confirmed::start(Arc::clone(&activator));
     let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
         // Nothing is claimed while nobody could take it.
@@ -39,8 +39,8 @@ pub(crate) async fn run_until_stopped(activator: &Arc<Activator>) {
             Ok(publisher) => {
                 activator.broker_health.up();
                 backoff.reset();
-                let mut dispatcher = Dispatcher::new(Arc::clone(activator), publisher, confirmed.clone());
-                if let Err(error) = dispatch(activator, &mut dispatcher).await {
+                let mut dispatcher = Dispatcher::new(Arc::clone(&activator), publisher, confirmed.clone());
+                if let Err(error) = dispatch(&activator, &mut dispatcher).await {
                     activator.broker_health.down(&error);
                 }
                 dispatcher.end().await;

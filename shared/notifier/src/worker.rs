@@ -151,8 +151,10 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
     let recorder = lifecycle.spawn("recorder", record);
     let retrier = lifecycle.spawn("retrier", retrier::send_retries(broker, queue, to_retry));
 
-    claimer::claim_until_stopped(worker, incoming, (returned, back), finished, lifecycle).await;
+    // In a task as well: what the program's own future waits for wakes another thread each time.
+    let claim = claimer::claim_until_stopped(worker, incoming, (returned, back), finished, lifecycle.clone());
     let bug = |error: tokio::task::JoinError| Failure::Bug(error.to_string());
+    lifecycle.spawn("claimer", claim).await.map_err(bug)?;
     recorder.await.map_err(bug)?;
     retrier.await.map_err(bug)?;
     if let Some(session) = intake.await.map_err(bug)? {
