@@ -22,7 +22,7 @@ use crate::{
     Channel,
     caller::{CLAIM_FRESHNESS, Ready, call},
     inbox::{Inbox, Item},
-    pace::{FEW, Pace},
+    pace::Pace,
     recorder::{Finished, until_done},
     worker::Worker,
 };
@@ -31,8 +31,8 @@ use crate::{
 /// it does gathers for the next, and a claim costs as much as fifty more rows of it do.
 const CONCURRENT_CLAIMS: u32 = 2;
 
-/// From one claim of few to the next, in the long run.
-const CLAIM_INTERVAL: Duration = Duration::from_millis(10);
+/// The most that are few.
+const FEW: usize = 32;
 
 /// How long to leave the database alone after a claim has failed.
 const REST: Duration = Duration::from_millis(500);
@@ -74,7 +74,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
     let mut rest_until = Instant::now();
     let mut claims_made = 0u64;
     let claim_size = Arc::new(AtomicUsize::new(MAX_CLAIM));
-    let mut pace = Pace::of(CLAIM_INTERVAL);
+    let mut pace = Pace::default();
     loop {
         let clock = worker.store.clock();
         let next_due = inbox.ripen(clock);
@@ -106,7 +106,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
                 let slots = more_slots(slot, &worker.slots, inbox.ready_len().min(limit));
                 claims_made += 1;
                 if are_few {
-                    pace.sent(Instant::now());
+                    pace.claimed(Instant::now());
                 }
                 let attempt = ClaimAttempt {
                     worker_name: format!("{}#{claims_made}", worker.name),

@@ -1,34 +1,28 @@
 use std::time::{Duration, Instant};
 
-/// The most that are few.
-pub(crate) const FEW: usize = 32;
+/// From one claim of few notifications to the next, in the long run.
+const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Statements that may follow each other at once after a quiet time.
+/// Claims that may follow each other at once after a quiet time.
 const BURST: u32 = 5;
 
-/// How soon one claim may follow another, or one record another, where each is of few: a statement costs the database as much as
-/// fifty of its rows do. By the generic cell rate algorithm (ITU-T I.371, <https://www.itu.int/rec/T-REC-I.371/en>).
-#[derive(Debug)]
+/// How soon one claim may follow another where each is of few: a claim costs the database as much as fifty of its rows do. By
+/// the generic cell rate algorithm (ITU-T I.371, <https://www.itu.int/rec/T-REC-I.371/en>).
+#[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// From one to the next, in the long run.
-    interval: Duration,
-    /// When all that was sent so far would have been, had it come evenly.
+    /// When all that was claimed so far would have been, had it come evenly.
     even: Option<Instant>,
 }
 
 impl Pace {
-    pub(crate) fn of(interval: Duration) -> Self {
-        Self { interval, even: None }
-    }
-
-    /// How long the next statement has to wait.
+    /// How long the next claim has to wait.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
-        self.even.map_or(Duration::ZERO, |even| even.saturating_duration_since(now + (BURST - 1) * self.interval))
+        self.even.map_or(Duration::ZERO, |even| even.saturating_duration_since(now + (BURST - 1) * INTERVAL))
     }
 
-    /// Counts a statement.
-    pub(crate) fn sent(&mut self, now: Instant) {
-        self.even = Some(self.even.map_or(now, |even| even.max(now)) + self.interval);
+    /// Counts a claim.
+    pub(crate) fn claimed(&mut self, now: Instant) {
+        self.even = Some(self.even.map_or(now, |even| even.max(now)) + INTERVAL);
     }
 }
 
@@ -36,33 +30,31 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const INTERVAL: Duration = Duration::from_millis(10);
-
     #[test]
     fn a_burst_goes_at_once_and_what_follows_at_the_pace() {
-        let (mut pace, mut now) = (Pace::of(INTERVAL), Instant::now());
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
         for _ in 0..BURST {
             assert_eq!(pace.wait(now), Duration::ZERO);
-            pace.sent(now);
+            pace.claimed(now);
         }
         for _ in 0..BURST {
             assert_eq!(pace.wait(now), INTERVAL);
             now += INTERVAL;
             assert_eq!(pace.wait(now), Duration::ZERO);
-            pace.sent(now);
+            pace.claimed(now);
         }
         now += BURST * INTERVAL;
-        pace.sent(now);
+        pace.claimed(now);
         assert_eq!(pace.wait(now), Duration::ZERO, "all of the burst is there again");
     }
 
     #[test]
     fn who_comes_at_the_pace_never_waits() {
-        let (mut pace, began) = (Pace::of(INTERVAL), Instant::now());
+        let (mut pace, began) = (Pace::default(), Instant::now());
         for n in 0..1_000 {
             let now = began + n * INTERVAL;
             assert_eq!(pace.wait(now), Duration::ZERO);
-            pace.sent(now);
+            pace.claimed(now);
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use broker::Backoff;
@@ -10,21 +10,10 @@ use runtime::{chance, failpoint, log_together};
 use store::{AttemptResult, Claim, Disposition, Recorded};
 use tokio::{sync::mpsc, time::sleep};
 
-use crate::{
-    Channel,
-    claimer::Returned,
-    inbox::Item,
-    pace::{FEW, Pace},
-    receipt::Receipt,
-    retrier::Retry,
-    worker::Worker,
-};
+use crate::{Channel, claimer::Returned, inbox::Item, receipt::Receipt, retrier::Retry, worker::Worker};
 
 /// As many results as one statement takes.
 const BATCH: usize = 1_000;
-
-/// From one statement of few results to the next, in the long run. Nobody waits for it: the call is over, and its slot free.
-const RECORD_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What is to be recorded of a claim.
 pub(crate) enum Finished {
@@ -56,9 +45,7 @@ pub(crate) async fn record<C: Channel>(
     returned: mpsc::UnboundedSender<Returned>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut pace = Pace::of(RECORD_INTERVAL);
     while finished.recv_many(&mut batch, BATCH).await > 0 {
-        gather(&mut batch, &mut finished, &mut pace).await;
         let (mut called, mut uncalled) = (Vec::new(), Vec::new());
         for one in batch.drain(..) {
             match one {
@@ -72,23 +59,6 @@ pub(crate) async fn record<C: Channel>(
         if !uncalled.is_empty() {
             release(&worker, uncalled, &returned).await;
         }
-    }
-}
-
-/// Waits for more where a batch is of few and the one before it was sent a moment ago.
-async fn gather(batch: &mut Vec<Finished>, finished: &mut mpsc::UnboundedReceiver<Finished>, pace: &mut Pace) {
-    let now = Instant::now();
-    let pause = pace.wait(now);
-    if batch.len() <= FEW {
-        if !pause.is_zero() {
-            sleep(pause).await;
-            while batch.len() < BATCH
-                && let Ok(one) = finished.try_recv()
-            {
-                batch.push(one);
-            }
-        }
-        pace.sent(now + pause);
     }
 }
 
