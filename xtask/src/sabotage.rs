@@ -97,9 +97,9 @@ const SABOTAGES: &[Sabotage] = &[
     },
     Sabotage {
         name: "half-used-connection",
-        file: "shared/store/src/pool.rs",
-        guard: "drop(self.0.take().map(PoolConnection::detach));",
-        without: "drop(self.0.take());",
+        file: "shared/store/src/connections.rs",
+        guard: "drop(self.taken.take().map(|taken| taken.connection.detach()));",
+        without: "drop(self.taken.take());",
         tests: "test(dropped_while_it_begins)",
     },
     Sabotage {

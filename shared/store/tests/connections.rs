@@ -4,7 +4,8 @@ use store::Store;
 use testkit::Database;
 use tokio::task::JoinSet;
 
-const OURS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'connections'";
+const OURS: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE application_name = 'connections' AND datname = current_database()";
 
 /// Longer than a connection is kept from the pool.
 const A_WHILE: Duration = Duration::from_millis(1_500);
