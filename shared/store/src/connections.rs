@@ -19,8 +19,8 @@ const KEPT: Duration = Duration::from_secs(1);
 /// Connections that go from one statement straight to the next.
 ///
 /// sqlx's pool, whose they are, sends an empty message and waits for its answer whenever it gets one back (`return_to_pool` in
-/// sqlx-core's pool/connection.rs), which is half of what a statement of a few rows costs. So it has each back once a second, and
-/// then looks after its age as well.
+/// sqlx-core's pool/connection.rs): a second round trip for each statement. So it has each back once a second, and then looks
+/// after its age as well.
 #[derive(Debug)]
 pub(crate) struct Connections {
     pool: PgPool,
