@@ -83,7 +83,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "notification INSERT",
             "notification SELECT",
             "notification UPDATE (attempts, busy_until, confirmed_at, due_at, expires_at, finished_at, given_up, \
-             open_failure_at, reason, retried_at, returns, state, stop_requested, wake_at)",
+             open_failure_at, reason, refusals, retried_at, returns, state, stop_requested, wake_at)",
             "notification_content INSERT",
             "notification_content SELECT",
             "notification_content UPDATE (address, options)",
@@ -115,7 +115,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
             "channel_pause SELECT",
             "notification SELECT",
             "notification UPDATE (attempts, busy_until, claimed_at, claimed_by, confirmed_at, due_at, fence, finished_at, \
-             open_failure_at, reason, returns, state, wake_at)",
+             open_failure_at, reason, refusals, returns, state, wake_at)",
             "notification_content SELECT",
             "property SELECT",
         ],

@@ -131,6 +131,7 @@ mod tests {
             run: 1,
             attempts: 0,
             max_attempts: 10,
+            refusals: 0,
             on_unknown: OnUnknown::Retry,
             scheduled_at: at,
             address: Some("me@example.org".to_owned()),

@@ -18,8 +18,8 @@ pub fn retry_after(bytes: &[u8]) {
         assert!(date.is_some(), "a date says nothing without another: {value:?}");
     }
     for outcome in Outcome::ALL {
-        for (attempts, claims) in [(0, 1), (1, 1), (1, 4), (9, 20), (99, i64::MAX)] {
-            let (state, way) = after_attempt(outcome, attempts, claims, 100, OnUnknown::Retry, wait);
+        for (attempts, refusals) in [(0, 1), (1, 0), (1, 3), (9, 11), (99, u16::MAX)] {
+            let (state, way) = after_attempt(outcome, attempts, refusals, 100, OnUnknown::Retry, wait);
             assert_eq!(state == State::Retrying, way.is_some());
             let Some(way) = way else { continue };
             let bounds = Duration::from_secs(1)..=MAX_RETRY_AFTER;

@@ -71,6 +71,7 @@ pub(crate) fn claim(address: &str, options: BTreeMap<String, Value>) -> Claim {
         run: 1,
         attempts: 0,
         max_attempts: 10,
+        refusals: 0,
         on_unknown: OnUnknown::Retry,
         scheduled_at: Timestamp::UNIX_EPOCH,
         address: Some(address.to_owned()),

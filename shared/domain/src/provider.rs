@@ -54,9 +54,10 @@ impl Answer {
         Self::new(Outcome::Unknown, format!("no answer within {} s", call_timeout.as_secs()))
     }
 
-    /// How long the notification is to wait, if it was refused with its whole channel. `claims` counts all of its claims.
+    /// How long the notification is to wait, if it was refused with its whole channel. `refusals` counts how often
+    /// it was, this time included.
     #[must_use]
-    pub fn with_wait_of_one(mut self, provider: Provider, claims: i64) -> Self {
+    pub fn with_wait_of_one(mut self, provider: Provider, refusals: u16) -> Self {
         if self.outcome != Outcome::ChannelDown {
             return self;
         }
@@ -65,8 +66,7 @@ impl Answer {
             self.retry_after = self.retry_after.filter(|wait| *wait < PAUSE_OF_ONE_ADDRESS);
         } else if self.retry_after.is_none() {
             // Nobody probes for the rest of them, so each asks on its own, and less and less often.
-            let claims = u16::try_from(claims).unwrap_or(u16::MAX);
-            self.retry_after = Some(RetryTier::after_attempts(claims).delay().max(PAUSE_OF_ONE_ADDRESS));
+            self.retry_after = Some(RetryTier::after_attempts(refusals).delay().max(PAUSE_OF_ONE_ADDRESS));
         }
         self
     }
@@ -192,8 +192,8 @@ mod tests {
         let seconds = |n| Some(Duration::from_secs(n));
         let twilio = |wait| refused(wait).with_wait_of_one(Provider::Twilio("it"), 1).retry_after;
         assert_eq!([twilio(None), twilio(seconds(5)), twilio(seconds(600))], [None, seconds(5), None]);
-        let receiver = |wait, claims| refused(wait).with_wait_of_one(Provider::Receiver, claims).retry_after;
-        assert_eq!([1, 2, 3].map(|claims| receiver(None, claims)), [seconds(30), seconds(30), seconds(120)]);
+        let receiver = |wait, refusals| refused(wait).with_wait_of_one(Provider::Receiver, refusals).retry_after;
+        assert_eq!([1, 2, 3].map(|refusals| receiver(None, refusals)), [seconds(30), seconds(30), seconds(120)]);
         assert_eq!(receiver(seconds(7), 1), seconds(7));
     }
 }

@@ -88,18 +88,17 @@ impl RetryWay {
 
 /// What becomes of a notification after a call, unless it was stopped meanwhile.
 ///
-/// `attempts` counts the calls that cost an attempt, this one included; `claims` counts all claims. The rest of them cost
-/// none: as often it was refused for now. `retry_after` is what the provider asked for.
+/// `attempts` counts the calls that cost an attempt, `refusals` those that did not, this one included: so often it was
+/// refused for now. `retry_after` is what the provider asked for.
 pub fn after_attempt(
     outcome: Outcome,
     attempts: u16,
-    claims: i64,
+    refusals: u16,
     max_attempts: u16,
     on_unknown: OnUnknown,
     retry_after: Option<Duration>,
 ) -> (State, Option<RetryWay>) {
     let exhausted = outcome.costs_an_attempt() && attempts >= max_attempts;
-    let refusals = u16::try_from(claims.saturating_sub(attempts.into()).max(0)).unwrap_or(u16::MAX);
     match outcome {
         Outcome::Delivered => (State::Delivered, None),
         Outcome::Permanent => (State::Failed, None),
@@ -156,20 +155,20 @@ mod tests {
     #[test]
     fn a_short_retry_after_uses_up_no_attempts_and_is_not_believed_for_ever() {
         let second = Some(Duration::from_secs(1));
-        let wait = |outcome, attempts, claims| {
-            after_attempt(outcome, attempts, claims, 100, OnUnknown::Retry, second).1.unwrap().delay().as_secs()
+        let wait = |outcome, attempts, refusals| {
+            after_attempt(outcome, attempts, refusals, 100, OnUnknown::Retry, second).1.unwrap().delay().as_secs()
         };
-        assert_eq!([1, 2, 3].map(|n| wait(Outcome::Temporary, n, 1)), [5, 30, 120]);
-        assert_eq!([1, 2, 3].map(|n| wait(Outcome::Unknown, n, 1)), [5, 30, 120]);
+        assert_eq!([1, 2, 3].map(|n| wait(Outcome::Temporary, n, 0)), [5, 30, 120]);
+        assert_eq!([1, 2, 3].map(|n| wait(Outcome::Unknown, n, 0)), [5, 30, 120]);
         assert_eq!([1, 2, 3, 4, 5].map(|n| wait(Outcome::RateLimited, 0, n)), [1, 1, 1, 600, 600]);
-        let long = after_attempt(Outcome::Temporary, 1, 1, 10, OnUnknown::Retry, Some(Duration::from_secs(77))).1;
+        let long = after_attempt(Outcome::Temporary, 1, 0, 10, OnUnknown::Retry, Some(Duration::from_secs(77))).1;
         assert_eq!(long, Some(RetryWay::Clock(Duration::from_secs(77))));
     }
 
     #[test]
     fn who_was_tried_in_vain_before_waits_no_longer_for_its_first_refusal() {
         let after =
-            |retry_after| after_attempt(Outcome::RateLimited, 3, 4, 5, OnUnknown::Retry, retry_after).1.unwrap();
+            |retry_after| after_attempt(Outcome::RateLimited, 3, 1, 5, OnUnknown::Retry, retry_after).1.unwrap();
         assert_eq!(after(Some(Duration::from_secs(2))), RetryWay::Clock(Duration::from_secs(2)));
         assert_eq!(after(None), RetryWay::Tier(RetryTier::Seconds5));
     }
@@ -177,13 +176,13 @@ mod tests {
     #[test]
     fn a_provider_that_only_says_too_much_is_asked_less_and_less_often() {
         let wait =
-            |claims| after_attempt(Outcome::RateLimited, 0, claims, 1, OnUnknown::Retry, None).1.unwrap().delay();
-        assert_eq!([1, 2, 3, 4, 9].map(|claims| wait(claims).as_secs()), [5, 30, 120, 600, 600]);
+            |refusals| after_attempt(Outcome::RateLimited, 0, refusals, 1, OnUnknown::Retry, None).1.unwrap().delay();
+        assert_eq!([1, 2, 3, 4, 9].map(|refusals| wait(refusals).as_secs()), [5, 30, 120, 600, 600]);
     }
 
     #[test]
     fn unknown_is_tried_again_unless_the_request_says_fail() {
-        let after = |on_unknown| after_attempt(Outcome::Unknown, 1, 1, 10, on_unknown, None).0;
+        let after = |on_unknown| after_attempt(Outcome::Unknown, 1, 0, 10, on_unknown, None).0;
         assert_eq!(after(OnUnknown::Retry), State::Retrying);
         assert_eq!(after(OnUnknown::Fail), State::Failed);
     }
@@ -193,14 +192,14 @@ mod tests {
         fn no_call_beyond_the_maximum_and_every_retry_within_bounds(
             outcome in proptest::sample::select(Outcome::ALL.to_vec()),
             attempts in 0u16..200,
-            claims in prop_oneof![1i64..20, Just(i64::MAX)],
+            refusals in prop_oneof![0u16..20, Just(u16::MAX)],
             max_attempts in 1u16..=100,
             fail in any::<bool>(),
             retry_after in proptest::option::of(0u64..10_000_000),
         ) {
             let on_unknown = if fail { OnUnknown::Fail } else { OnUnknown::Retry };
             let (state, way) =
-                after_attempt(outcome, attempts, claims, max_attempts, on_unknown, retry_after.map(Duration::from_secs));
+                after_attempt(outcome, attempts, refusals, max_attempts, on_unknown, retry_after.map(Duration::from_secs));
             prop_assert_eq!(state == State::Retrying, way.is_some());
             if outcome.costs_an_attempt() && attempts >= max_attempts {
                 prop_assert_ne!(state, State::Retrying);
@@ -220,9 +219,8 @@ mod tests {
             // What a provider says of the time is not taken at its word any more.
             let wait = |n: u16| {
                 let (attempts, refusals) = (attempts + n, TAKEN_AT_THEIR_WORD + attempts + n);
-                let claims = i64::from(attempts) + i64::from(refusals);
                 let retry_after = retry_after.map(Duration::from_secs);
-                after_attempt(outcome, attempts, claims, 200, OnUnknown::Retry, retry_after).1.unwrap().delay()
+                after_attempt(outcome, attempts, refusals, 200, OnUnknown::Retry, retry_after).1.unwrap().delay()
             };
             prop_assert!(wait(1) >= wait(0));
             prop_assert!(wait(0) >= RetryTier::ALL[0].delay());

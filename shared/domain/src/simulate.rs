@@ -296,7 +296,10 @@ impl Play {
         let Some(answer) = self.players[n].answer.take() else { return };
         self.learn(channel, &answer);
         let Player { row, story, .. } = &mut self.players[n];
-        let answer = answer.with_wait_of_one(channel.provider, row.fence);
+        let cost_none = |outcome: Outcome| !outcome.costs_an_attempt();
+        let refused = story.calls.iter().filter(|call| cost_none(call.outcome)).count();
+        let refusals = u16::try_from(refused + usize::from(cost_none(answer.outcome))).unwrap_or(u16::MAX);
+        let answer = answer.with_wait_of_one(channel.provider, refusals);
         let outcome = answer.outcome;
         story.calls.push(Call {
             number: i32::try_from(row.fence).unwrap_or(i32::MAX),
@@ -309,8 +312,7 @@ impl Play {
             late_outcome: None,
         });
         let attempts = row.attempts + u16::from(outcome.costs_an_attempt());
-        let (_, way) =
-            after_attempt(outcome, attempts, row.fence, row.max_attempts, row.on_unknown, answer.retry_after);
+        let (_, way) = after_attempt(outcome, attempts, refusals, row.max_attempts, row.on_unknown, answer.retry_after);
         if !self.happens(n, &Event::Record { fence: self.players[n].row.fence, outcome }) {
             return;
         }

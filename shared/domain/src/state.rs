@@ -149,7 +149,8 @@ pub fn transition(before: &Notification, event: &Event) -> Option<Notification> 
 
 fn recorded(n: Notification, outcome: Outcome) -> Notification {
     let attempts = n.attempts + u16::from(outcome.costs_an_attempt());
-    let (state, _) = after_attempt(outcome, attempts, n.fence, n.max_attempts, n.on_unknown, None);
+    // How often it was refused decides only how long it waits.
+    let (state, _) = after_attempt(outcome, attempts, 1, n.max_attempts, n.on_unknown, None);
     let answered = matches!(outcome, Outcome::Delivered | Outcome::Permanent);
     let state = if n.stop_requested && !answered { State::Cancelled } else { state };
     Notification { state, attempts, ..n }

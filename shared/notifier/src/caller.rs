@@ -78,17 +78,11 @@ pub(crate) async fn call<C: Channel>(worker: Arc<Worker<C>>, ready: Ready, finis
     failpoint("notifier.called", claim.id);
     drop((slot, place));
     learn(&worker, &answer, was_sent);
-    let answer = answer.with_wait_of_one(worker.provider, claim.fence.into());
-
+    let refusals = claim.refusals.saturating_add(u16::from(!answer.outcome.costs_an_attempt()));
+    let answer = answer.with_wait_of_one(worker.provider, refusals);
     let attempts = claim.attempts.saturating_add(u16::from(answer.outcome.costs_an_attempt()));
-    let (state, retry) = after_attempt(
-        answer.outcome,
-        attempts,
-        claim.fence.into(),
-        claim.max_attempts,
-        claim.on_unknown,
-        answer.retry_after,
-    );
+    let (state, retry) =
+        after_attempt(answer.outcome, attempts, refusals, claim.max_attempts, claim.on_unknown, answer.retry_after);
     let result = AttemptResult {
         id: claim.id,
         fence: claim.fence,

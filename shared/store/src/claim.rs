@@ -42,6 +42,8 @@ pub struct Claim {
     pub attempts: u16,
     /// How many of those there may be.
     pub max_attempts: u16,
+    /// Calls that cost none, so far: so often it was refused for now.
+    pub refusals: u16,
     /// What to do when nobody can tell.
     pub on_unknown: OnUnknown,
     /// When the request wanted it.
@@ -134,7 +136,7 @@ WHERE n.id = ANY($1) AND n.channel = $2 AND n.state IN ('queued', 'retrying')
     AND NOT EXISTS (SELECT FROM channel_pause WHERE channel IN ($2, 'all'))
     AND c.notification_id = n.id
 RETURNING tocsin_now() AS now, n.id, n.state = 'failed' AS is_expired, n.fence, n.attempts, n.max_attempts,
-    n.on_unknown_fail, n.scheduled_at, c.run, c.process_name, c.address, c.options";
+    n.refusals, n.on_unknown_fail, n.scheduled_at, c.run, c.process_name, c.address, c.options";
 
 const NOTHING_CLAIMED: &str = "
 SELECT tocsin_now() AS now, EXISTS (SELECT FROM channel_pause WHERE channel IN ($1, 'all')) AS paused";
@@ -274,6 +276,7 @@ fn claim(row: &PgRow, claimed_at: Timestamp) -> Result<Claim> {
         run: row.try_get("run")?,
         attempts: count("attempts")?,
         max_attempts: count("max_attempts")?,
+        refusals: count("refusals")?,
         on_unknown: if row.try_get("on_unknown_fail")? { OnUnknown::Fail } else { OnUnknown::Retry },
         scheduled_at: row.try_get::<SqlTimestamp, _>("scheduled_at")?.to_jiff(),
         address: row.try_get("address")?,

@@ -57,6 +57,7 @@ WITH recorded AS (
             WHEN x.state = 'cancelled' THEN 'cancelled'::notification_state
         END,
         attempts = n.attempts + x.cost,
+        refusals = least(n.refusals + 1 - x.cost, 100),
         returns = 0,
         due_at = CASE
             WHEN x.state = 'retrying' AND NOT n.stop_requested THEN tocsin_now() + x.delay * interval '1 second'

@@ -156,6 +156,21 @@ async fn a_claim_whose_answer_was_lost_can_be_given_back_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_claim_that_was_given_back_is_no_refusal() {
+    let (database, store) = fresh().await;
+    let id = insert_queued(&database, "p").await;
+    let first = claim(&store, id).await.unwrap();
+    store.notifications_release(&[(id, first.fence)], Duration::ZERO).await.unwrap();
+    for (outcome, refusals) in [(Outcome::RateLimited, 0), (Outcome::Temporary, 1), (Outcome::ChannelDown, 1)] {
+        let claim = claim(&store, id).await.unwrap();
+        assert_eq!(claim.refusals, refusals, "before {outcome}");
+        store.attempts_record(&[result(id, claim.fence, outcome, State::Retrying)]).await.unwrap();
+        database.execute("UPDATE notification SET due_at = now()").await;
+    }
+    assert_eq!(claim(&store, id).await.unwrap().refusals, 2);
+}
+
+#[tokio::test]
 async fn a_row_that_somebody_holds_is_told_apart_from_a_database_that_is_away() {
     let (database, store) = fresh().await;
     let id = insert_queued(&database, "p").await;

@@ -110,7 +110,7 @@ async fn apply(database: &Database, store: &Store, id: NotificationId, before: &
         }
         Event::Record { fence, outcome } => {
             let attempts = before.attempts + u16::from(outcome.costs_an_attempt());
-            let (state, _) = after_attempt(outcome, attempts, fence, before.max_attempts, before.on_unknown, None);
+            let (state, _) = after_attempt(outcome, attempts, 1, before.max_attempts, before.on_unknown, None);
             store.attempts_record(&[result(id, i32::try_from(fence).unwrap(), outcome, state)]).await.unwrap();
         }
         Event::Release { fence } => {

@@ -330,7 +330,8 @@ fn record_of(claimed: &Notification, fence: i64, answer: Answer) -> (Event, Opti
     let outcome = answer.outcome();
     let attempts = claimed.attempts + u16::from(outcome.costs_an_attempt());
     let retry_after = (answer == Answer::RateLimited).then_some(Duration::from_secs(60));
-    let (_, way) = after_attempt(outcome, attempts, fence, claimed.max_attempts, claimed.on_unknown, retry_after);
+    let refusals = u16::try_from(fence - i64::from(attempts)).unwrap_or(0);
+    let (_, way) = after_attempt(outcome, attempts, refusals, claimed.max_attempts, claimed.on_unknown, retry_after);
     (Event::Record { fence, outcome }, way)
 }
 
