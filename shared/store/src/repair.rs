@@ -177,8 +177,8 @@ WITH locked AS MATERIALIZED (
     SELECT id, tocsin_now() + (row_number() OVER (ORDER BY id) - 1) * $2 * interval '1 second' AS at FROM locked
 ), retried AS (
     UPDATE notification n SET state = 'retrying', stop_requested = false, attempts = 0, refusals = 0, returns = 0,
-        given_up = false, confirmed_at = NULL, due_at = x.at, wake_at = x.at, busy_until = NULL, retried_at = x.at, finished_at = NULL,
-        open_failure_at = NULL, reason = NULL,
+        given_up = false, confirmed_at = NULL, due_at = x.at, wake_at = x.at, busy_until = NULL, retried_at = x.at,
+        finished_at = NULL, open_failure_at = NULL, reason = NULL,
         expires_at = x.at + (n.expires_at - greatest(n.scheduled_at, n.accepted_at, n.retried_at))
     FROM numbered x WHERE n.id = x.id AND n.state = 'failed'
     RETURNING n.id, n.due_at

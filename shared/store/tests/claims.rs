@@ -156,7 +156,7 @@ async fn a_claim_whose_answer_was_lost_can_be_given_back_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_claim_that_was_given_back_is_no_refusal() {
+async fn a_claim_that_was_given_back_is_no_refusal_and_a_retry_begins_anew() {
     let (database, store) = fresh().await;
     let id = insert_queued(&database, "p").await;
     let first = claim(&store, id).await.unwrap();
@@ -167,7 +167,11 @@ async fn a_claim_that_was_given_back_is_no_refusal() {
         store.attempts_record(&[result(id, claim.fence, outcome, State::Retrying)]).await.unwrap();
         database.execute("UPDATE notification SET due_at = now()").await;
     }
-    assert_eq!(claim(&store, id).await.unwrap().refusals, 2);
+    let last = claim(&store, id).await.unwrap();
+    assert_eq!(last.refusals, 2);
+    store.attempts_record(&[result(id, last.fence, Outcome::Permanent, State::Failed)]).await.unwrap();
+    assert_eq!(store.failure_retry(id, "maria").await.unwrap(), store::Repair::Done);
+    assert_eq!(claim(&store, id).await.unwrap().refusals, 0);
 }
 
 #[tokio::test]
