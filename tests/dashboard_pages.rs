@@ -45,7 +45,7 @@ fn pictures() -> PathBuf {
     folder
 }
 
-/// Looks at a page wide and narrow, and answers what is wrong with it.
+/// Looks at a page in these sizes, and answers what is wrong with it.
 async fn look(browser: &Browser, api: &Api, path: &str, name: &str, sizes: &[Size]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (width, kind) in sizes.iter().copied() {

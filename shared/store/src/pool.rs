@@ -197,9 +197,7 @@ impl Store {
     }
 
     pub(crate) async fn hint(&self, payload: &str) -> Result<()> {
-        // A hint may be lost, so no disk is waited for.
-        let statement = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
-        self.execute(|| sqlx::query(statement).bind(DUE_HINT).bind(payload)).await
+        self.execute(|| sqlx::query("SELECT pg_notify($1, $2)").bind(DUE_HINT).bind(payload)).await
     }
 
     /// Closes the connections in good order.
