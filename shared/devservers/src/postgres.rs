@@ -75,6 +75,10 @@ impl Postgres {
         for setting in ["fsync", "full_page_writes"] {
             command.args(["-c", &format!("{setting}={sync}")]);
         }
+        if !self.durable {
+            // A gigabyte is kept else, and a machine that only runs tests may have a small disk.
+            command.args(["-c", "max_wal_size=256MB"]);
+        }
         let process = workplace.spawn("postgres", &mut command)?;
         wait_until_ready(&process, &self.log, Duration::from_secs(30), || self.ask("postgres", "SELECT 1").is_ok())?;
         *self.process.lock().expect("nobody panics while holding this lock") = Some(process);

@@ -1,6 +1,7 @@
 use std::{
     collections::hash_map::DefaultHasher,
     hash::{Hash, Hasher},
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -36,6 +37,7 @@ impl Database {
     async fn create_at(admin_url: &str) -> Self {
         let mut admin = PgConnection::connect(admin_url).await.expect("the database server answers");
         let template = make_template(&mut admin, admin_url).await;
+        drop_those_of_ended_tests(&mut admin).await;
         let name = format!("t_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         execute(&mut admin, format!("DROP DATABASE IF EXISTS {name}")).await;
         execute(&mut admin, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
@@ -142,6 +144,23 @@ async fn make_template(admin: &mut PgConnection, admin_url: &str) -> String {
     }
     execute(admin, format!("SELECT pg_advisory_unlock({TEMPLATE_LOCK})")).await;
     name
+}
+
+/// Each holds more than ten megabytes, and together they would fill a small machine's disk.
+async fn drop_those_of_ended_tests(admin: &mut PgConnection) {
+    let databases = sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE datname ~ '^[te]_[0-9]+_[0-9]+$'");
+    let databases: Vec<String> = databases.fetch_all(&mut *admin).await.expect("pg_database can be read");
+    for name in databases {
+        let pid = name.split('_').nth(1).expect("its name has three parts");
+        if !Path::new("/proc").join(pid).exists() {
+            // Another test may be dropping it at the same time.
+            drop(
+                sqlx::raw_sql(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
+                    .execute(&mut *admin)
+                    .await,
+            );
+        }
+    }
 }
 
 async fn execute(connection: &mut PgConnection, sql: String) {
