@@ -203,8 +203,8 @@ impl Tocsin {
         if let Some(other) = results.iter().position(|result| result.outcome != RequestOutcome::Accepted) {
             anyhow::bail!("{:?}: {:?}", results[other].outcome, requests[other].parsed);
         }
-        if results.iter().any(|result| result.due_soon) {
-            store.hint_due().await?;
+        if let Some(due_at) = results.iter().filter_map(|result| result.due_soon_at).min() {
+            store.hint_due(due_at).await?;
         }
         Ok(())
     }

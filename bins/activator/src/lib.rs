@@ -19,7 +19,7 @@ use runtime::{
     connection_name,
     settings::{ACTIVATOR_BUNDLE, BROKER_URL, DATABASE_URL, RETENTION_DAYS},
 };
-use store::{DueHint, Store};
+use store::{DueHint, EarliestDue, Store};
 use tokio::sync::Notify;
 
 use crate::scheduler::Scheduler;
@@ -67,7 +67,7 @@ pub(crate) struct Activator {
     /// For how long what is over is kept.
     pub(crate) retention_days: u16,
     /// Something may be due earlier than was thought.
-    pub(crate) hint: Notify,
+    pub(crate) due: EarliestDue,
     /// A schedule's next occurrence may be earlier than was thought.
     pub(crate) schedule_hint: Notify,
     pub(crate) lifecycle: Lifecycle,
@@ -90,7 +90,7 @@ pub async fn run(config: Config, run: Run, lifecycle: Lifecycle) -> Result<(), F
         dead_letters: lifecycle.health.component("dead letters"),
         bundle: config.bundle,
         retention_days: config.retention_days,
-        hint: Notify::new(),
+        due: EarliestDue::default(),
         schedule_hint: Notify::new(),
         lifecycle: lifecycle.clone(),
     });
@@ -139,7 +139,7 @@ async fn listen_for_hints(activator: Arc<Activator>) {
             let mut hints = activator.store.listen_for_due_hints().await?;
             loop {
                 match hints.next().await? {
-                    DueHint::Notification => activator.hint.notify_one(),
+                    DueHint::Notification(due_at) => activator.due.add(due_at),
                     DueHint::Schedule => activator.schedule_hint.notify_one(),
                 }
             }

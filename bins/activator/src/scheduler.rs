@@ -256,9 +256,11 @@ async fn apply(activator: &Activator, lease: &HeldLease, part: Vec<Occurrence>) 
             Ok(Some(results)) => {
                 failpoint("activator.scheduled", "");
                 part.iter().zip(&results).for_each(|(one, result)| log(one, result.as_ref()));
-                if results.iter().flatten().any(|result| result.due_soon) {
-                    activator.hint.notify_one();
-                }
+                results
+                    .iter()
+                    .flatten()
+                    .filter_map(|result| result.due_soon_at)
+                    .for_each(|due_at| activator.due.add(due_at));
             }
             Ok(None) => {
                 applied.is_holder = false;

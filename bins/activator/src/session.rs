@@ -58,6 +58,11 @@ async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Re
     let stop = &activator.lifecycle.stop;
     let began = Instant::now();
     let is_old = || began.elapsed() > RENEW_AFTER;
+    // Until so long after a hint more are waited for: what was told of late is left half of the time.
+    let patience = |due_at| {
+        let left = activator.store.clock().until(due_at);
+        left.saturating_sub(PUBLISHED_AHEAD / 2).max(left / 2)
+    };
     while !(stop.is_cancelled() || dispatcher.was_refused() && is_old()) {
         dispatcher.check_session()?;
         let sleep = match dispatcher.round(PUBLISHED_AHEAD).await {
@@ -78,7 +83,7 @@ async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Re
         };
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
-            () = activator.hint.notified(), if !sleep.is_zero() => {}
+            _ = activator.due.gather(patience), if !sleep.is_zero() => {}
             error = dispatcher.failed() => return Err(error),
             () = stop.cancelled() => {}
         }

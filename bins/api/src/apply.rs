@@ -50,9 +50,9 @@ pub(crate) async fn apply(store: &Store, source: &str, mut requests: Vec<Receive
             break;
         }
     }
-    if applied.results.iter().flatten().any(|result| result.due_soon) {
+    if let Some(due_at) = applied.results.iter().flatten().filter_map(|result| result.due_soon_at).min() {
         // The activator's poll makes up for a hint that is lost.
-        if let Err(error) = store.hint_due().await {
+        if let Err(error) = store.hint_due(due_at).await {
             tracing::debug!(%error, "no hint");
         }
     }

@@ -222,9 +222,9 @@ pub(crate) async fn give_up(
     repaired(&api, id, done, "given up").await
 }
 
-/// Tells the activators, whose poll makes up for what is lost.
+/// Tells the activators that something is due now. Their poll makes up for what is lost.
 pub(crate) async fn hint(api: &Api) {
-    if let Err(error) = api.store.hint_due().await {
+    if let Err(error) = api.store.hint_due(api.store.clock().now()).await {
         tracing::debug!(%error, "no hint");
     }
 }

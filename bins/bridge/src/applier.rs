@@ -8,9 +8,9 @@ use domain::{Action, Organisation};
 use runtime::{chance, failpoint};
 use serde_json::json;
 use sqs::{Message, Receipt};
-use store::{Disposition, ReceivedRequest, RejectedRequest, RequestOutcome, RequestResult};
+use store::{Disposition, EarliestDue, ReceivedRequest, RejectedRequest, RequestOutcome, RequestResult};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -38,7 +38,7 @@ pub(crate) struct Applier {
     source: String,
     organisation: Organisation,
     deletes: TaskTracker,
-    hint: Arc<Notify>,
+    due: Arc<EarliestDue>,
 }
 
 struct Work {
@@ -82,10 +82,10 @@ impl SetAside {
 
 impl Applier {
     pub(crate) fn new(bridge: Arc<Bridge>) -> Self {
-        let hint = Arc::new(Notify::new());
-        bridge.lifecycle.spawn("hints", send_hints(Arc::clone(&bridge), Arc::clone(&hint)));
+        let due = Arc::new(EarliestDue::default());
+        bridge.lifecycle.spawn("hints", send_hints(Arc::clone(&bridge), Arc::clone(&due)));
         let (source, organisation) = (bridge.queue.source(), Organisation::default());
-        Self { bridge, source, organisation, deletes: TaskTracker::new(), hint }
+        Self { bridge, source, organisation, deletes: TaskTracker::new(), due }
     }
 
     /// Ends when nobody receives any more and all is applied and deleted. What is set aside then stays in SQS. An
@@ -187,9 +187,7 @@ impl Applier {
         for (work, result) in part.iter().zip(&results) {
             log(work, result);
         }
-        if results.iter().any(|result| result.due_soon) {
-            self.hint.notify_one();
-        }
+        results.iter().filter_map(|result| result.due_soon_at).for_each(|due_at| self.due.add(due_at));
         let receipts = part.into_iter().map(|work| work.receipt).collect();
         self.deletes.spawn(delete(Arc::clone(&self.bridge), receipts));
     }
@@ -260,11 +258,13 @@ async fn delete(bridge: Arc<Bridge>, receipts: Vec<Receipt>) {
     bridge.outstanding.remove(receipts.iter());
 }
 
-/// Tells the activators that something is due soon, no more often than they can use it.
-async fn send_hints(bridge: Arc<Bridge>, hint: Arc<Notify>) {
+/// Tells the activators that something is due soon, no more often than they can use it. What is not due at once waits for
+/// more for an eighth of the time that is left; they wait for half of the rest.
+async fn send_hints(bridge: Arc<Bridge>, due: Arc<EarliestDue>) {
+    let patience = |due_at| bridge.store.clock().until(due_at) / 8;
     loop {
-        hint.notified().await;
-        if let Err(error) = bridge.store.hint_due().await {
+        let due_at = due.gather(patience).await;
+        if let Err(error) = bridge.store.hint_due(due_at).await {
             tracing::debug!(%error, "the activator's poll makes up for the hint");
         }
         sleep(Duration::from_millis(5)).await;

@@ -8,15 +8,14 @@ use std::{
 use sqlx::{
     Connection, Decode, PgConnection, Postgres, Row, Type,
     migrate::{MigrateError, Migrator},
-    postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     DatabaseClock, Disposition, Error, Result,
     connections::{ACQUIRE_TIMEOUT, Connections, Lent},
-    schedule::SCHEDULE_HINT,
 };
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
@@ -26,9 +25,6 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     migrator
 });
 
-/// The channel of the hint that something is due soon.
-pub(crate) const DUE_HINT: &str = "tocsin_due";
-
 /// A little more than Postgres's own limit on a statement.
 const PATIENCE: Duration = Duration::from_secs(35);
 
@@ -37,7 +33,7 @@ const CONFLICT_TRIES: u32 = 5;
 /// Postgres, as Tocsin uses it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    connections: Arc<Connections>,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) clock: Arc<DatabaseClock>,
 }
 
@@ -182,24 +178,6 @@ impl Store {
         if row.try_get("applied")? { Ok(()) } else { Err(Error::SchemaOutdated(newest)) }
     }
 
-    /// Listens for hints that something is due soon. The listener connects again by itself; a hint may be lost, and
-    /// must not be relied on.
-    pub async fn listen_for_due_hints(&self) -> Result<DueHints> {
-        let (pool, permit) = self.connections.pool().await?;
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(DUE_HINT).await?;
-        Ok(DueHints { listener, _permit: permit })
-    }
-
-    /// Tells every activator that something is due soon.
-    pub async fn hint_due(&self) -> Result<()> {
-        self.hint("").await
-    }
-
-    pub(crate) async fn hint(&self, payload: &str) -> Result<()> {
-        self.execute(|| sqlx::query("SELECT pg_notify($1, $2)").bind(DUE_HINT).bind(payload)).await
-    }
-
     /// Closes the connections in good order.
     pub async fn close(&self) {
         self.connections.close().await;
@@ -232,26 +210,3 @@ where
 
 /// A statement and its arguments.
 pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
-
-/// Hints that something is due soon.
-pub struct DueHints {
-    listener: PgListener,
-    _permit: OwnedSemaphorePermit,
-}
-
-/// What may be due sooner than was thought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DueHint {
-    /// A notification.
-    Notification,
-    /// A schedule's next occurrence.
-    Schedule,
-}
-
-impl DueHints {
-    /// Waits for the next one.
-    pub async fn next(&mut self) -> Result<DueHint> {
-        let hint = self.listener.recv().await?;
-        Ok(if hint.payload() == SCHEDULE_HINT { DueHint::Schedule } else { DueHint::Notification })
-    }
-}

@@ -1,5 +1,6 @@
 use domain::{Action, OnUnknown, Organisation, ProcessName, Request};
-use jiff_sqlx::ToSqlx;
+use jiff::Timestamp;
+use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use serde_json::json;
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
@@ -71,8 +72,8 @@ pub struct RequestResult {
     pub run: Option<i32>,
     /// The notifications that a start made or a stop cancelled.
     pub notifications: i64,
-    /// One of its notifications is due within two seconds.
-    pub due_soon: bool,
+    /// When the first of its notifications is due, if that is within two seconds and the activators must be told.
+    pub due_soon_at: Option<Timestamp>,
 }
 
 // Rows of tables are found by arrays of ids or names, never by a join, so that whatever was in the tables when the plan was
@@ -160,11 +161,12 @@ WITH input AS MATERIALIZED (
     INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)
     SELECT id, request_id, run, process_name, address, options::json FROM made
 )
-SELECT f.n, f.outcome, s.run, coalesce(m.made, t.stopped, 0) AS notifications, coalesce(m.due_soon, false) AS due_soon
+SELECT f.n, f.outcome, s.run, coalesce(m.made, t.stopped, 0) AS notifications, m.due_soon_at
 FROM fresh f
 LEFT JOIN started s ON s.id = f.process_id AND f.action = 'start' AND f.outcome = 'accepted'
 LEFT JOIN (
-    SELECT n, count(*) AS made, bool_or(at <= tocsin_now() + interval '2 seconds') AS due_soon FROM made GROUP BY n
+    SELECT n, count(*) AS made, min(at) FILTER (WHERE at <= tocsin_now() + interval '2 seconds') AS due_soon_at
+    FROM made GROUP BY n
 ) m ON m.n = f.n
 LEFT JOIN (SELECT process_id, count(*) AS stopped FROM stopped GROUP BY process_id) t
     ON t.process_id = f.process_id AND f.action = 'stop'";
@@ -188,7 +190,7 @@ pub(crate) struct Batch<'a> {
 struct NotificationColumns {
     request: Vec<i32>,
     channel: Vec<&'static str>,
-    at: Vec<jiff_sqlx::Timestamp>,
+    at: Vec<SqlTimestamp>,
     max_attempts: Vec<i16>,
     max_age: Vec<f64>,
     on_unknown_fail: Vec<bool>,
@@ -339,7 +341,8 @@ impl Store {
 
 /// What came of each of so many requests of a batch.
 pub(crate) fn results(rows: &[PgRow], count: usize) -> Result<Vec<RequestResult>> {
-    let duplicate = RequestResult { outcome: RequestOutcome::Duplicate, run: None, notifications: 0, due_soon: false };
+    let duplicate =
+        RequestResult { outcome: RequestOutcome::Duplicate, run: None, notifications: 0, due_soon_at: None };
     let mut results = vec![duplicate; count];
     for row in rows {
         let outcome = match row.try_get("outcome")? {
@@ -352,7 +355,7 @@ pub(crate) fn results(rows: &[PgRow], count: usize) -> Result<Vec<RequestResult>
             outcome,
             run: row.try_get("run")?,
             notifications: row.try_get("notifications")?,
-            due_soon: row.try_get("due_soon")?,
+            due_soon_at: row.try_get::<Option<SqlTimestamp>, _>("due_soon_at")?.map(|time| time.to_jiff()),
         };
     }
     Ok(results)

@@ -8,9 +8,6 @@ use sqlx::{Row, postgres::PgRow};
 
 use crate::{Error, Page, Result, Store, pool::Statement};
 
-/// The payload of a hint that a schedule has changed.
-pub(crate) const SCHEDULE_HINT: &str = "schedule";
-
 /// What a person says of a schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewSchedule {
@@ -361,11 +358,6 @@ impl Store {
         let rows = self.fetch_all(|| sqlx::query(COUNTS)).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         Ok(ScheduleCounts { active: row.try_get("active")?, overdue: row.try_get("overdue")? })
-    }
-
-    /// Tells every activator that a schedule has changed.
-    pub async fn hint_schedule(&self) -> Result<()> {
-        self.hint(SCHEDULE_HINT).await
     }
 }
 

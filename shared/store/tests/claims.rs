@@ -4,6 +4,7 @@ use std::{
 };
 
 use domain::{Organisation, Outcome, State};
+use jiff::Timestamp;
 use serde_json::json;
 use store::{ReceivedRequest, Store};
 
@@ -190,7 +191,7 @@ async fn a_row_that_somebody_holds_is_told_apart_from_a_database_that_is_away() 
 async fn a_statement_that_is_dropped_half_way_takes_nobody_elses_with_it() {
     let (database, store) = fresh().await;
     for n in 0..100u64 {
-        let hint = tokio::time::timeout(Duration::from_micros(n * 20), store.hint_due());
+        let hint = tokio::time::timeout(Duration::from_micros(n * 20), store.hint_due(Timestamp::MIN));
         let requests = [crate::requests::request(&format!("m{n}"), &format!("p{n}"), "start")];
         let organisation = Organisation::default();
         let apply = store.requests_apply("queue", &organisation, &requests);

@@ -1,8 +1,9 @@
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use domain::Organisation;
+use jiff::Timestamp;
 use serde_json::json;
-use store::{Disposition, Error, ReceivedRequest, RequestOutcome, RequestResult, Store};
+use store::{Disposition, DueHint, Error, ReceivedRequest, RequestOutcome, RequestResult, Store};
 use tokio::time::timeout;
 
 use crate::fresh;
@@ -137,6 +138,22 @@ async fn a_batch_answers_each_request_in_its_order() {
 }
 
 #[tokio::test]
+async fn a_start_says_when_its_first_notification_is_due_if_that_is_soon() {
+    let (database, store) = fresh().await;
+    let now = database.count("SELECT extract(epoch FROM now())::bigint").await;
+    let start = |process: &str, times: &[i64]| {
+        let notifications: Vec<_> =
+            times.iter().map(|at| json!({"channel": "phone", "at": at, "phone-number": "+3851111111"})).collect();
+        let body = json!({"process-id": process, "action": "start", "notifications": notifications}).to_string();
+        let parsed = Ok(wire::parse_request(body.as_bytes()).unwrap());
+        ReceivedRequest { message_id: process.to_owned(), body: body.into(), parsed }
+    };
+    let batch = [start("soon", &[now + 600, now - 5, now]), start("later", &[now + 600])];
+    let due: Vec<_> = apply(&store, &batch).await.iter().map(|result| result.due_soon_at).collect();
+    assert_eq!(due, [Some(Timestamp::from_second(now - 5).unwrap()), None]);
+}
+
+#[tokio::test]
 async fn data_that_postgres_refuses_is_told_apart_from_a_database_that_is_away() {
     let (_, store) = fresh().await;
     let mut bad = request("1", "p", "start");
@@ -164,8 +181,12 @@ async fn check_says_what_to_do_about_an_empty_database() {
 async fn a_hint_reaches_every_activator() {
     let (_, store) = fresh().await;
     let mut hints = [store.listen_for_due_hints().await.unwrap(), store.listen_for_due_hints().await.unwrap()];
-    store.hint_due().await.unwrap();
+    let due_at = Timestamp::from_microsecond(1_800_000_000_123_456).unwrap();
+    store.hint_due(due_at).await.unwrap();
+    store.hint_schedule().await.unwrap();
     for hints in &mut hints {
-        timeout(Duration::from_secs(10), hints.next()).await.unwrap().unwrap();
+        for expected in [DueHint::Notification(due_at), DueHint::Schedule] {
+            assert_eq!(timeout(Duration::from_secs(10), hints.next()).await.unwrap().unwrap(), expected);
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use domain::{NotificationId, Organisation, Outcome, State, schedule::Overlap};
+use jiff::Timestamp;
 use store::{
     ClaimRequest, DeadLetter, Edit, FailureFilter, NotificationFilter, Page, Publication, RequestFilter, SCHEDULER,
     ScheduleChange, ScheduleFilter, Store,
@@ -32,7 +33,7 @@ async fn the_bridge_may_do_its_work() {
         let requests = [request(message_id, "p", action)];
         bridge.requests_apply("queue", &Organisation::default(), &requests).await.unwrap();
     }
-    bridge.hint_due().await.unwrap();
+    bridge.hint_due(Timestamp::MIN).await.unwrap();
 }
 
 #[tokio::test]
@@ -126,7 +127,7 @@ async fn the_api_may_do_its_work() {
         let requests = [request(message_id, "p", action)];
         api.requests_apply("api:1", &Organisation::default(), &requests).await.unwrap();
     }
-    api.hint_due().await.unwrap();
+    api.hint_due(Timestamp::MIN).await.unwrap();
     assert_eq!(api.requests_named("api:1", &["1"]).await.unwrap().len(), 1);
     assert_eq!(api.request_list(RequestFilter::default(), page).await.unwrap().len(), 2);
     api.request(1).await.unwrap();
