@@ -8,12 +8,22 @@ use broker::Backoff;
 use domain::{NotificationId, Outcome, RetryWay, State};
 use runtime::{chance, failpoint, log_together};
 use store::{AttemptResult, Claim, Disposition, Recorded};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout_at},
+};
 
 use crate::{Channel, claimer::Returned, inbox::Item, receipt::Receipt, retrier::Retry, worker::Worker};
 
 /// As many results as one statement takes.
 const BATCH: usize = 1_000;
+
+/// The longest that a result waits for others.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Results wait while they are fewer than one to so many claims in hand. If this worker dies, nobody knows what came of those
+/// either: the calls that are made again for the wait are an eighth more.
+const CLAIMS_TO_A_WAITING_RESULT: usize = 8;
 
 /// What is to be recorded of a claim.
 pub(crate) enum Finished {
@@ -46,6 +56,7 @@ pub(crate) async fn record<C: Channel>(
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while finished.recv_many(&mut batch, BATCH).await > 0 {
+        gather(&mut batch, &mut finished, || worker.claims_in_hand() / CLAIMS_TO_A_WAITING_RESULT).await;
         let (mut called, mut uncalled) = (Vec::new(), Vec::new());
         for one in batch.drain(..) {
             match one {
@@ -58,6 +69,17 @@ pub(crate) async fn record<C: Channel>(
         }
         if !uncalled.is_empty() {
             release(&worker, uncalled, &returned).await;
+        }
+    }
+}
+
+/// Adds to a batch until it is large enough: to record it costs as much as fifty more rows do.
+async fn gather<T>(batch: &mut Vec<T>, incoming: &mut mpsc::UnboundedReceiver<T>, enough: impl Fn() -> usize) {
+    let until = Instant::now() + PATIENCE;
+    while batch.len() < enough() {
+        match timeout_at(until, incoming.recv_many(batch, BATCH)).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
         }
     }
 }
@@ -212,5 +234,29 @@ fn log(channel: &'static str, result: &AttemptResult, claim: &Claim, recorded: O
             late_ms,
             "called"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_waits_for_as_many_as_are_enough_and_no_longer_than_patience() {
+        let (results, mut incoming) = mpsc::unbounded_channel();
+        let send = |count: usize| (0..count).for_each(|n| results.send(n).unwrap());
+        let mut batch = vec![0];
+        send(1);
+        gather(&mut batch, &mut incoming, || 1).await;
+        assert_eq!(batch.len(), 1, "what is enough waits for nothing");
+        send(2);
+        gather(&mut batch, &mut incoming, || 4).await;
+        assert_eq!(batch.len(), 4);
+        let begin = Instant::now();
+        gather(&mut batch, &mut incoming, || 5).await;
+        assert!(batch.len() == 4 && begin.elapsed() >= PATIENCE);
+        drop(results);
+        gather(&mut batch, &mut incoming, || usize::MAX).await;
+        assert_eq!(batch.len(), 4, "nobody will send any more");
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct Worker<C> {
     pub(crate) provider: Provider,
     pub(crate) gate: Gate,
     pub(crate) slots: Arc<Semaphore>,
+    max_in_flight: usize,
     pub(crate) shares: AddressShares,
     pub(crate) call_timeout: Duration,
     pub(crate) meters: Meters,
@@ -86,6 +87,11 @@ impl Meters {
 }
 
 impl<C> Worker<C> {
+    /// Claims of which the call has not ended.
+    pub(crate) fn claims_in_hand(&self) -> usize {
+        self.max_in_flight - self.slots.available_permits()
+    }
+
     /// How long a claim lasts.
     pub(crate) fn lease(&self) -> Duration {
         self.call_timeout + CLAIM_MARGIN
@@ -119,6 +125,7 @@ pub async fn run<C: Channel>(channel: C, config: Config, run: Run, lifecycle: Li
         provider: domain::Channel::named(C::NAME).expect("it stands in domain::CHANNELS").provider,
         gate,
         slots: Arc::new(Semaphore::new(config.max_in_flight)),
+        max_in_flight: config.max_in_flight,
         shares: AddressShares::new(config.max_in_flight),
         call_timeout: config.call_timeout,
         meters: Meters::of(C::NAME),
