@@ -1,5 +1,6 @@
 use std::{
     fs::{self, File},
+    io,
     net::{Ipv4Addr, TcpListener},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
@@ -57,7 +58,8 @@ impl Workplace {
     pub fn end_everything(&self) -> Result<()> {
         for entry in fs::read_dir(self.dir.join("processes"))? {
             let path = entry?.path();
-            let record = fs::read_to_string(&path)?;
+            // Who started it may notice its end at the same time, and forget it.
+            let Some(record) = unless_gone(fs::read_to_string(&path))? else { continue };
             if let Some((pid, started)) = record.trim().split_once(' ')
                 && let Ok(pid) = pid.parse()
                 && start_time(pid).as_deref() == Some(started)
@@ -66,7 +68,7 @@ impl Workplace {
                 kill_group(leader);
                 wait_until(Duration::from_secs(10), || start_time(pid).is_none()).context("a leftover process")?;
             }
-            fs::remove_file(path)?;
+            unless_gone(fs::remove_file(path))?;
         }
         Ok(())
     }
@@ -82,6 +84,13 @@ impl Workplace {
         let record = self.dir.join("processes").join(format!("{name}-{pid}"));
         fs::write(&record, format!("{pid} {}\n", start_time(pid).unwrap_or_default()))?;
         Ok(Process { pid, child: Mutex::new(child), record })
+    }
+}
+
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -242,6 +251,8 @@ mod tests {
         let process = workplace.spawn("sleeper", Command::new("sleep").arg("600")).unwrap();
         let pid = process.pid();
         std::mem::forget(process);
+        // As if its end were noticed at that moment.
+        std::os::unix::fs::symlink("gone", dir.join("processes/gone-1")).unwrap();
         drop(workplace);
         assert!(start_time(pid).is_some());
         drop(Workplace::take(&dir).unwrap());
