@@ -58,11 +58,7 @@ async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Re
     let stop = &activator.lifecycle.stop;
     let began = Instant::now();
     let is_old = || began.elapsed() > RENEW_AFTER;
-    // Until so long after a hint more are waited for: what was told of late is left half of the time.
-    let patience = |due_at| {
-        let left = activator.store.clock().until(due_at);
-        left.saturating_sub(PUBLISHED_AHEAD / 2).max(left / 2)
-    };
+    let until_round = |due_at| until_round(activator.store.clock().until(due_at));
     while !(stop.is_cancelled() || dispatcher.was_refused() && is_old()) {
         dispatcher.check_session()?;
         let sleep = match dispatcher.round(PUBLISHED_AHEAD).await {
@@ -70,10 +66,7 @@ async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Re
             Ok(Round { next_wake, .. }) => {
                 activator.database.up();
                 backoff.reset();
-                // Half of the look-ahead is left for being late.
-                let next =
-                    next_wake.map(|wake| activator.store.clock().until(wake).saturating_sub(PUBLISHED_AHEAD / 2));
-                next.map_or(POLL, |next| next.clamp(Duration::from_millis(1), POLL))
+                next_wake.map_or(POLL, until_round).clamp(Duration::from_millis(1), POLL)
             }
             Err(Error::Broker(error)) => return Err(error),
             Err(Error::Store(error)) => {
@@ -83,12 +76,18 @@ async fn dispatch(activator: &Arc<Activator>, dispatcher: &mut Dispatcher) -> Re
         };
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
-            _ = activator.due.gather(patience), if !sleep.is_zero() => {}
+            _ = activator.due.gather(until_round), if !sleep.is_zero() => {}
             error = dispatcher.failed() => return Err(error),
             () = stop.cancelled() => {}
         }
     }
     Ok(())
+}
+
+/// How long to wait, for more to come, before the round that publishes what is due after so long. Half of the look-ahead is left
+/// for being late, or half of the time if that is less.
+fn until_round(until_due: Duration) -> Duration {
+    until_due.saturating_sub(PUBLISHED_AHEAD / 2).max(until_due / 2)
 }
 
 /// Publishes what is due now, and returns when the broker has confirmed all of it.
@@ -104,4 +103,16 @@ pub(crate) async fn run_once(activator: &Arc<Activator>) -> Result<(), Error> {
     let failed = dispatcher.end().await;
     confirmed.end().await;
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_look_ahead_or_of_the_time_is_left_for_being_late() {
+        for (until_due, expected) in [(0, 0), (1, 0), (200, 100), (1_000, 500), (1_600, 1_100), (60_000, 59_500)] {
+            assert_eq!(until_round(Duration::from_millis(until_due)).as_millis(), expected, "{until_due}");
+        }
+    }
 }

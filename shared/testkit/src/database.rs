@@ -148,10 +148,11 @@ async fn make_template(admin: &mut PgConnection, admin_url: &str) -> String {
 
 /// Each holds more than ten megabytes, and together they would fill a small machine's disk.
 async fn drop_those_of_ended_tests(admin: &mut PgConnection) {
-    let databases = sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE datname ~ '^[te]_[0-9]+_[0-9]+$'");
-    let databases: Vec<String> = databases.fetch_all(&mut *admin).await.expect("pg_database can be read");
-    for name in databases {
-        let pid = name.split('_').nth(1).expect("its name has three parts");
+    let databases = sqlx::query_as(
+        "SELECT datname::text, split_part(datname, '_', 2) FROM pg_database WHERE datname ~ '^[te]_[0-9]+_[0-9]+$'",
+    );
+    let databases: Vec<(String, String)> = databases.fetch_all(&mut *admin).await.expect("pg_database can be read");
+    for (name, pid) in databases {
         if !Path::new("/proc").join(pid).exists() {
             // Another test may be dropping it at the same time.
             drop(
@@ -171,4 +172,21 @@ async fn execute(connection: &mut PgConnection, sql: String) {
 fn sibling(url: &str, database: &str) -> String {
     let (server, _) = url.rsplit_once('/').expect("a database URL has a path");
     format!("{server}/{database}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_databases_of_tests_that_have_ended_are_dropped_and_no_others() {
+        let own = Database::create().await;
+        // No process has a number as high.
+        own.execute("CREATE DATABASE t_4194305_0").await;
+        own.execute("CREATE DATABASE e_4194305_1").await;
+        Database::create().await;
+        let left = "SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_4194305\\_%'";
+        assert_eq!(own.count(left).await, 0);
+        assert_eq!(own.count("SELECT count(*) FROM pg_database WHERE datname = current_database()").await, 1);
+    }
 }
