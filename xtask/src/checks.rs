@@ -1,12 +1,12 @@
 use std::{
     fs,
-    process::Command,
-    thread,
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use devservers::{Addresses, Purpose, Python, Servers, Tool, Workplace, install_missing, workspace};
+use devservers::{Addresses, Purpose, Python, Servers, Signal, Tool, Workplace, install_missing, workspace};
+use rustix::process::{Pid, kill_process};
 
 use crate::{interrupt::Interrupt, leaks};
 
@@ -18,6 +18,8 @@ pub(crate) fn run(nextest: &[String]) -> Result<()> {
     let tools = Python::prepare(Tool::Checks)?;
     // Here, as tests run side by side and must not install it at once.
     Python::prepare(Tool::Contract)?;
+    let interrupt = Interrupt::catch()?;
+    let step = |name, command: &mut Command| step(name, command, &interrupt);
     let cargo = || Command::new(env!("CARGO"));
     if nextest.is_empty() {
         step("format", cargo().args(["fmt", "--all", "--check"]))?;
@@ -36,10 +38,7 @@ pub(crate) fn run(nextest: &[String]) -> Result<()> {
     if nextest.is_empty() {
         println!("── chaos");
         let arguments = chaos::Arguments::short();
-        judge(&arguments, &mut |time| {
-            thread::sleep(time);
-            Ok(())
-        })?;
+        judge(&arguments, &mut |time| interrupt.pause(time))?;
         leaks::search(&workspace().join(arguments.folder))?;
     }
     println!("all is well, after {} s", begin.elapsed().as_secs());
@@ -96,13 +95,41 @@ pub(crate) fn with_servers(work: impl FnOnce() -> Result<()>) -> Result<()> {
     done
 }
 
-fn step(name: &str, command: &mut Command) -> Result<()> {
+/// Runs a command to its end. A signal to end is passed on, so that the servers are stopped after it.
+fn step(name: &str, command: &mut Command, interrupt: &Interrupt) -> Result<()> {
     println!("── {name}");
     let begin = Instant::now();
-    let status = command.current_dir(workspace()).status().with_context(|| name.to_owned())?;
+    let mut child = command.current_dir(workspace()).spawn().with_context(|| name.to_owned())?;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None => interrupt.pause(Duration::from_millis(50)).or_else(|error| end(&mut child).and(Err(error)))?,
+        }
+    };
     if !status.success() {
         bail!("{name}: {status}");
     }
     println!("── {name}: done in {:.1} s", begin.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn end(child: &mut Child) -> Result<()> {
+    kill_process(Pid::from_child(child), Signal::TERM)?;
+    child.wait()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_ends_a_step_and_what_it_runs() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        sender.send(()).unwrap();
+        let begin = Instant::now();
+        let error = step("sleep", Command::new("sleep").arg("60"), &Interrupt(receiver)).unwrap_err();
+        assert_eq!(error.to_string(), "interrupted");
+        assert!(begin.elapsed() < Duration::from_secs(30), "it was waited for to the end");
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 use anyhow::{Result, bail};
 
 /// Ctrl-C, or a signal to end.
-pub(crate) struct Interrupt(Receiver<()>);
+pub(crate) struct Interrupt(pub(crate) Receiver<()>);
 
 impl Interrupt {
     /// Takes over the handling of both.
