@@ -86,7 +86,8 @@ impl Rounds {
                 runs.iter().map(|run| run.early).sum::<u64>().to_string(),
             ]);
         }
-        let mut ratios = Table::new("Ratios, each within its round", &["", "to", "recorded a second", "CPU each"]);
+        let columns = ["", "to", "recorded a second", "CPU each", "CPU each by the sink's as a clock"];
+        let mut ratios = Table::new("Ratios, each within its round", &columns);
         let (ours, peers): (Vec<_>, Vec<_>) =
             contenders.iter().map(|one| one.name()).partition(|name| name.starts_with("tocsin"));
         for (one, peer) in ours.iter().flat_map(|one| peers.iter().map(move |peer| (one, peer))) {
@@ -95,6 +96,7 @@ impl Rounds {
                 (*peer).to_owned(),
                 show(self.ratios(one, peer, |run| run.rate), 2),
                 show(self.ratios(one, peer, |run| run.total_cpu_us), 2),
+                show(self.ratios(one, peer, |run| run.total_cpu_us / run.sink_cpu_us), 2),
             ]);
         }
         vec![absolute, ratios]
