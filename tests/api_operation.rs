@@ -104,7 +104,7 @@ async fn status_tells_who_is_there_what_waits_and_what_was_done() {
     assert_eq!(channel("phone")["finished"], json!({"delivered": 1, "failed": 1}));
     assert_eq!(channel("sms")["unfinished"], json!({"queued": 1}));
     let late = &channel("phone")["lateness-seconds"];
-    assert!(late["count"] == 2 && late["p99"].as_f64().unwrap() < 10.0 && late["p50"].as_f64() <= late["max"].as_f64());
+    assert!(late["count"] == 2 && late["p99"].as_f64().unwrap() < 60.0 && late["p50"].as_f64() <= late["max"].as_f64());
     assert_eq!((&status["open-failures"], &status["dead-letters"]), (&json!(1), &json!(1)));
     let connections = |name: &str| {
         let programs = status["programs"].as_array().unwrap().iter();

@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 pub use ministack::{MiniStack, sns, sqs};
-pub use packages::{CHROMEDRIVER, PROMTOOL, Purpose, Python, Tool, install_missing, is_root, libfaketime};
+pub use packages::{BROWSER, CHROMEDRIVER, PROMTOOL, Purpose, Python, Tool, install_missing, is_root, libfaketime};
 pub use postgres::{Postgres, SmallDisk, url_for};
 pub use process::{Process, Workplace, free_port};
 pub use rabbitmq::{RabbitMq, management};

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use devservers::{CHROMEDRIVER, Process, Python, Tool, Workplace, free_port, is_root};
+use devservers::{BROWSER, CHROMEDRIVER, Process, Python, Tool, Workplace, free_port, is_root};
 use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -22,6 +22,31 @@ pub enum Theme {
     Light,
     /// Light on dark.
     Dark,
+}
+
+/// Which of axe-core's rules a page is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// All of them.
+    All,
+    /// Whether its words can be told from what is behind them: by far the slowest, as it looks for what is behind each.
+    Contrast,
+    /// All others.
+    AllButContrast,
+}
+
+impl Rules {
+    /// As axe-core wants to be told.
+    fn options(self) -> Value {
+        // What is well is not listed one by one.
+        let mut options = json!({"resultTypes": ["violations"]});
+        match self {
+            Self::All => {}
+            Self::Contrast => options["runOnly"] = json!(["color-contrast"]),
+            Self::AllButContrast => options["rules"] = json!({"color-contrast": {"enabled": false}}),
+        }
+        options
+    }
 }
 
 /// A real browser without a window: Debian's Chromium, driven through WebDriver.
@@ -98,15 +123,15 @@ impl Browser {
     }
 
     /// What axe-core finds on the page that is open: the rule and where it is broken.
-    pub async fn violations(&self) -> Vec<String> {
+    pub async fn violations(&self, rules: Rules) -> Vec<String> {
         let script = Python::prepare(Tool::Accessibility)
             .and_then(|python| python.package_file("axe_playwright_python/axe.min.js"))
             .and_then(|path| Ok(fs::read_to_string(path)?))
             .unwrap_or_else(|error| panic!("{error:#}"));
         self.client.execute(&script, vec![]).await.expect("axe is loaded");
         let run = "const done = arguments[arguments.length - 1];
-                   axe.run(document).then(found => done(found), error => done({error: String(error)}));";
-        let found: Value = self.client.execute_async(run, vec![]).await.expect("axe ends");
+                   axe.run(document, arguments[0]).then(found => done(found), error => done({error: String(error)}));";
+        let found: Value = self.client.execute_async(run, vec![rules.options()]).await.expect("axe ends");
         let violations = found["violations"].as_array().unwrap_or_else(|| panic!("axe: {found}"));
         assert!(found["passes"].as_array().is_some_and(|passes| !passes.is_empty()), "axe has looked at something");
         let place = |node: &Value| format!("{} {}", node["target"], node["failureSummary"]);
@@ -121,7 +146,6 @@ impl Browser {
 fn capabilities(profile: &Path, theme: Theme) -> Value {
     let scheme = if theme == Theme::Dark { 0 } else { 1 };
     let mut arguments = vec![
-        "--headless=new".to_owned(),
         "--disable-gpu".to_owned(),
         "--disable-dev-shm-usage".to_owned(),
         "--disable-background-networking".to_owned(),
@@ -133,5 +157,7 @@ fn capabilities(profile: &Path, theme: Theme) -> Value {
     if is_root() {
         arguments.push("--no-sandbox".to_owned());
     }
-    json!({"goog:chromeOptions": {"args": arguments}, "timeouts": {"script": 60_000}})
+    // By this name chromedriver knows it.
+    let name = "chrome-headless-shell";
+    json!({"browserName": name, "goog:chromeOptions": {"binary": BROWSER, "args": arguments}, "timeouts": {"script": 180_000}})
 }

@@ -19,7 +19,7 @@ use std::{
 
 pub use api::{Answer, Api};
 pub use arena::Arena;
-pub use browser::{Browser, Theme};
+pub use browser::{Browser, Rules, Theme};
 pub use database::Database;
 pub use devservers::{Relay, Signal};
 pub use program::{Program, binary};
@@ -27,18 +27,22 @@ pub use simulator::{Simulator, WEBHOOK_SECRET};
 pub use sqs::Queue;
 pub use vhost::Vhost;
 
-/// Waits until `fact` gives something; panics, naming `what`, after the limit.
+/// A machine that has many tests at once may take so many times as long as one that has nothing else to do.
+const BUSY: u32 = 3;
+
+/// Waits until `fact` gives something; panics, naming `what`, after `BUSY` times the limit of a machine that is not busy.
 pub async fn wait_for<T, W>(what: &str, limit: Duration, mut fact: impl FnMut() -> W) -> T
 where
     W: Future<Output = Option<T>>,
 {
+    let limit = limit * BUSY;
     let end = Instant::now() + limit;
     loop {
         if let Some(found) = fact().await {
             return found;
         }
         assert!(Instant::now() < end, "not within {} s: {what}", limit.as_secs());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
