@@ -24,7 +24,8 @@ async fn test_follows_a_notification_through_the_whole_path() {
     let _programs = arena.start_all(&["phone", "sms"]).await;
     let test = arena.run("tocsin", &["test", "phone", "+3851111111"]).await;
     assert!(test.status.success(), "{test:?}");
-    for step in ["to the queue", ": delivered: Twilio accepted the call, as CA", "delivered: the provider accepted it"]
+    for step in
+        ["to the queue", "call 1: delivered: Twilio accepted the call, as CA", "delivered: the provider accepted it"]
     {
         assert!(out(&test).contains(step), "{step}: {}", out(&test));
     }

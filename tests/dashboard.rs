@@ -42,10 +42,12 @@ async fn a_process_is_watched_from_scheduled_to_delivered_without_reloading() {
     mark(&browser).await;
     browser.says("#notifications", "scheduled").await;
     browser.says("#state", "active").await;
+    // As after three claims that were given back without a call.
+    arena.database.execute("UPDATE notification SET fence = 3").await;
     let _programs = arena.start_all(&["phone"]).await;
     browser.says("#notifications", "delivered").await;
     browser.says("#notifications", "Accepted by the provider").await;
-    browser.says("#history", ": delivered").await;
+    browser.says("#history", "call 1: delivered").await;
     browser.says("#state", "finished").await;
     assert!(is_marked(&browser).await, "the page was never loaded again");
     assert!(browser.client.find(fantoccini::Locator::Css("button.danger")).await.is_err(), "nothing to stop any more");

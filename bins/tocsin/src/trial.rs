@@ -121,11 +121,12 @@ impl Told {
             return Ok(Some(Err(Problem::new(NOT_DONE, format!("the request was {}: {reasons}", request.outcome)))));
         }
         let Some(notification) = history.notifications.first() else { return Ok(None) };
-        for attempt in history.attempts.iter().skip(self.attempts) {
+        // Counted as the explanation does: not every claim leads to a call.
+        for (call, attempt) in (1..).zip(&history.attempts).skip(self.attempts) {
             let id = attempt.provider_id.as_ref().map(|id| format!(", as {id}")).unwrap_or_default();
             let detail = attempt.detail.as_deref().unwrap_or("no words");
             let worker = attempt.worker.as_deref().unwrap_or("a worker");
-            self.say(&format!("{worker}: call {}: {}: {detail}{id}", attempt.number, attempt.outcome));
+            self.say(&format!("{worker}: call {call}: {}: {detail}{id}", attempt.outcome));
         }
         self.attempts = history.attempts.len();
         let reason = notification.reason.as_deref().unwrap_or("no reason");

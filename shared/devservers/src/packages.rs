@@ -11,7 +11,7 @@ use crate::{rabbitmq, workspace};
 /// What drives a browser, as Debian has it.
 pub const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
 
-/// A browser without windows, as Debian has it: Chromium, which starts for a third of the CPU.
+/// A browser without windows, as Debian has it: Chromium's engine, which starts for a third of the CPU that Chromium takes.
 pub const BROWSER: &str = "/usr/bin/chromium-headless-shell";
 
 /// What checks alert rules, as Debian has it.

@@ -135,7 +135,8 @@ fn steps(history: &ProcessHistory) -> Vec<Step> {
 /// What happened to one notification, in no order.
 fn notification_steps(one: &NotificationView) -> Vec<Step> {
     let step = |at: &str, kind, tone, words| Step { at: at.to_owned(), kind, tone, notification: Some(one.id), words };
-    let calls = one.calls.iter().map(|call| {
+    // Counted as the explanation does: not every claim leads to a call.
+    let calls = (1..).zip(&one.calls).map(|(number, call): (usize, _)| {
         let words = [Some(call.outcome), call.detail.as_deref(), call.provider_id.as_deref(), call.worker.as_deref()];
         let words: Vec<_> = words.into_iter().flatten().collect();
         let tone = match call.outcome {
@@ -143,7 +144,7 @@ fn notification_steps(one: &NotificationView) -> Vec<Step> {
             "permanent" => "bad",
             _ => "wait",
         };
-        step(&call.started_at, "call", tone, format!("{}: call {}: {}", one.channel, call.number, words.join(" · ")))
+        step(&call.started_at, "call", tone, format!("{}: call {}: {}", one.channel, number, words.join(" · ")))
     });
     let people = one
         .interventions

@@ -97,7 +97,6 @@ pub(super) struct Notification {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Call {
-    number: i64,
     started_at: String,
     outcome: String,
     detail: Option<String>,
@@ -144,11 +143,12 @@ impl Notification {
         );
         text.push_str(&format!("{space}  {}\n", plain(&self.sentence)));
         let mut table = Table::new(&["CALL", "AT", "OUTCOME", "WHAT THE PROVIDER SAID", "ITS ID", "WORKER"]);
-        for call in &self.calls {
+        // Counted as the sentence does: not every claim leads to a call.
+        for (number, call) in (1_i64..).zip(&self.calls) {
             let late = call.late_outcome.as_ref().map(|late| format!(" (later: {late})")).unwrap_or_default();
             let optional = |text: &Option<String>| Cell::from(text.as_deref().unwrap_or_default());
             table.row([
-                call.number.into(),
+                number.into(),
                 time(&call.started_at, answer.now).into(),
                 Cell::state(&format!("{}{late}", call.outcome)),
                 optional(&call.detail),
