@@ -127,7 +127,7 @@ async fn finish<C: Channel>(
             let recorded = recorded.get(&(result.id, result.fence)).copied();
             log(C::NAME, &result, &claim, recorded);
             match (recorded, result.retry) {
-                (Some(Recorded { state: State::Retrying, due_at, .. }), Some(RetryWay::Tier(tier))) => {
+                (Some(Recorded { due_at: Some(due_at), .. }), Some(RetryWay::Tier(tier))) => {
                     let retry = Retry { tier, id: result.id, due_at: *due_at, receipt };
                     if retries.send(retry).is_err() {
                         tracing::error!(event = "bug", "the retrier ended early: the activator will bring it back");

@@ -43,10 +43,18 @@ pub struct Recorded {
     /// Where it stands now.
     pub state: State,
     /// When the next call may begin, if there is to be one.
-    pub due_at: Timestamp,
+    pub due_at: Option<Timestamp>,
 }
 
-const RECORD: &str = "
+/// Only whose claim still holds may record.
+macro_rules! claim_holds {
+    () => {
+        "WHERE n.id = x.id AND n.fence = x.fence AND n.state = 'sending'"
+    };
+}
+
+const RECORD: &str = concat!(
+    "
 WITH recorded AS (
     UPDATE notification n SET
         state = CASE
@@ -84,7 +92,9 @@ WITH recorded AS (
     FROM unnest($1::bigint[], $2::int[], $3::text[], $4::smallint[], $5::text[], $6::float8[], $7::float8[],
             $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
         AS x(id, fence, outcome, cost, state, delay, grace, started_at, finished_at, provider_id, detail)
-    WHERE n.id = x.id AND n.fence = x.fence AND n.state = 'sending'
+    ",
+    claim_holds!(),
+    "
     RETURNING n.id, n.fence, n.state, n.due_at, x.started_at, x.finished_at, x.outcome, x.provider_id, x.detail,
         n.claimed_by
 ), history AS (
@@ -92,7 +102,34 @@ WITH recorded AS (
     SELECT id, fence, started_at, finished_at, outcome, provider_id, detail, claimed_by FROM recorded
 )
 SELECT array_agg(id) AS ids, array_agg(fence) AS fences, array_agg(state::text) AS states, array_agg(due_at) AS due_ats
-FROM recorded";
+FROM recorded"
+);
+
+/// The same where everything was delivered, which takes Postgres a sixth less.
+const RECORD_DELIVERED: &str = concat!(
+    "
+WITH recorded AS (
+    UPDATE notification n SET
+        state = 'delivered',
+        attempts = n.attempts + 1,
+        returns = 0,
+        wake_at = NULL,
+        busy_until = NULL,
+        finished_at = tocsin_now(),
+        open_failure_at = NULL,
+        reason = NULL
+    FROM unnest($1::bigint[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[])
+        AS x(id, fence, started_at, finished_at, provider_id, detail)
+    ",
+    claim_holds!(),
+    "
+    RETURNING n.id, n.fence, x.started_at, x.finished_at, x.provider_id, x.detail, n.claimed_by
+), history AS (
+    INSERT INTO attempt (notification_id, number, started_at, finished_at, outcome, provider_id, detail, worker)
+    SELECT id, fence, started_at, finished_at, 'delivered', provider_id, detail, claimed_by FROM recorded
+)
+SELECT array_agg(id) AS ids, array_agg(fence) AS fences FROM recorded"
+);
 
 const RECORD_LATE: &str = "
 UPDATE attempt a SET late_outcome = x.outcome, late_provider_id = x.provider_id
@@ -105,6 +142,9 @@ impl Store {
     pub async fn attempts_record(&self, results: &[impl Borrow<AttemptResult>]) -> Result<Vec<Recorded>> {
         let mut results: Vec<&AttemptResult> = results.iter().map(Borrow::borrow).collect();
         results.sort_unstable_by_key(|result| result.id);
+        if results.iter().all(|r| r.outcome == Outcome::Delivered && r.state == State::Delivered) {
+            return self.deliveries_record(&results).await;
+        }
         let delays = results.iter().map(|r| r.retry.map_or(0.0, |way| way.delay().as_secs_f64()));
         let graces = results.iter().map(|r| match r.retry {
             Some(RetryWay::Tier(_)) => RETRY_GRACE.as_secs_f64(),
@@ -130,6 +170,24 @@ impl Store {
         rows.first().map_or_else(|| Ok(Vec::new()), recorded)
     }
 
+    async fn deliveries_record(&self, results: &[&AttemptResult]) -> Result<Vec<Recorded>> {
+        let rows = self
+            .fetch_all(|| {
+                sqlx::query(RECORD_DELIVERED)
+                    .bind(results.iter().map(|r| r.id.0).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.fence).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.started_at.to_sqlx()).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.finished_at.to_sqlx()).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.provider_id.as_deref()).collect::<Vec<_>>())
+                    .bind(results.iter().map(|r| r.detail.as_deref()).collect::<Vec<_>>())
+            })
+            .await?;
+        let Some(row) = rows.first() else { return Ok(Vec::new()) };
+        let (ids, fences): (Vec<i64>, Vec<i32>) = (array(row, "ids")?, array(row, "fences")?);
+        let delivered = |(id, fence)| Recorded { id: NotificationId(id), fence, state: State::Delivered, due_at: None };
+        Ok(ids.into_iter().zip(fences).map(delivered).collect())
+    }
+
     /// Adds answers that came after their claim had run out to the history.
     pub async fn attempts_record_late(&self, late: &[impl Borrow<AttemptResult>]) -> Result<()> {
         let late: Vec<&AttemptResult> = late.iter().map(Borrow::borrow).collect();
@@ -152,7 +210,9 @@ fn recorded(row: &PgRow) -> Result<Vec<Recorded>> {
     let columns = ids.into_iter().zip(fences).zip(states).zip(due_ats);
     columns
         .map(|(((id, fence), state), due_at)| {
-            Ok(Recorded { id: NotificationId(id), fence, state: parsed(&state, id)?, due_at: due_at.to_jiff() })
+            let state = parsed(&state, id)?;
+            let due_at = (state == State::Retrying).then(|| due_at.to_jiff());
+            Ok(Recorded { id: NotificationId(id), fence, state, due_at })
         })
         .collect()
 }

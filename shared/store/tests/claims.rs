@@ -6,7 +6,7 @@ use std::{
 use domain::{Organisation, Outcome, State};
 use jiff::Timestamp;
 use serde_json::json;
-use store::{ReceivedRequest, Store};
+use store::{AttemptResult, ReceivedRequest, Store};
 
 use crate::{claim, claim_request, due_claim, fresh, insert, insert_queued, result, state};
 
@@ -140,6 +140,37 @@ async fn a_claim_that_ran_out_is_unknown_and_its_late_answer_only_adds_to_the_hi
 
     let second = claim(&store, id).await.unwrap();
     assert_eq!((second.fence, second.attempts), (2, 1));
+}
+
+#[tokio::test]
+async fn what_was_delivered_is_recorded_alike_alone_and_beside_what_was_not() {
+    let (database, store) = fresh().await;
+    let mut results = Vec::new();
+    for (process, outcome, state) in [
+        ("alone", Outcome::Delivered, State::Delivered),
+        ("beside", Outcome::Delivered, State::Delivered),
+        ("not", Outcome::Temporary, State::Retrying),
+    ] {
+        let id = insert_queued(&database, process).await;
+        let fence = claim(&store, id).await.unwrap().fence;
+        let (provider_id, detail) = (Some("CA1".to_owned()), Some("it rang".to_owned()));
+        results.push(AttemptResult { provider_id, detail, ..result(id, fence, outcome, state) });
+    }
+    database.execute("UPDATE notification SET attempts = 1, refusals = 2, returns = 3, reason = 'came back'").await;
+    let (alone, others) = results.split_at(1);
+    let recorded = [store.attempts_record(alone).await.unwrap(), store.attempts_record(others).await.unwrap()].concat();
+    let told: Vec<_> = recorded.iter().map(|one| (one.id, one.fence, one.state, one.due_at.is_some())).collect();
+    let expected = |one: &AttemptResult| (one.id, one.fence, one.state, one.state == State::Retrying);
+    assert_eq!(told, results.iter().map(expected).collect::<Vec<_>>());
+
+    let rows = database
+        .texts(
+            "SELECT ROW(n.attempts, n.refusals, n.returns, n.reason, n.wake_at, n.busy_until, n.finished_at IS NOT NULL,
+                 n.open_failure_at, a.number, a.outcome, a.provider_id, a.detail, a.worker)::text
+             FROM notification n JOIN attempt a ON a.notification_id = n.id WHERE n.state = 'delivered'",
+        )
+        .await;
+    assert_eq!(rows, ["(2,2,0,,,,t,,1,delivered,CA1,\"it rang\",worker)"; 2]);
 }
 
 #[tokio::test]

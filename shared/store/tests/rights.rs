@@ -85,9 +85,11 @@ async fn a_notifier_may_do_its_work() {
     notifier.notifications_release(&[(ID, 1)], Duration::ZERO).await.unwrap();
     notifier.claim_abandon("worker", &[ID]).await.unwrap();
     notifier.notifications_waiting("phone", &[ID]).await.unwrap();
-    let results = [result(ID, 1, Outcome::Delivered, State::Delivered)];
-    notifier.attempts_record(&results).await.unwrap();
-    notifier.attempts_record_late(&results).await.unwrap();
+    for (outcome, state) in [(Outcome::Delivered, State::Delivered), (Outcome::Permanent, State::Failed)] {
+        let results = [result(ID, 1, outcome, state)];
+        notifier.attempts_record(&results).await.unwrap();
+        notifier.attempts_record_late(&results).await.unwrap();
+    }
 }
 
 #[tokio::test]

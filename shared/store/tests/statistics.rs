@@ -65,9 +65,12 @@ async fn statistics_of_a_quiet_time_lead_no_statement_through_all_that_is_due() 
     let ids: Vec<_> = publications.iter().map(|publication| publication.id).collect();
     let claims = store.notifications_claim(claim_request(&ids, "worker")).await.unwrap().claims;
     assert_eq!(claims.len(), 1_000);
-    let results: Vec<_> =
+    let mut results: Vec<_> =
         claims.iter().map(|claim| result(claim.id, claim.fence, Outcome::Delivered, State::Delivered)).collect();
-    assert_eq!(store.attempts_record(&results).await.unwrap().len(), 1_000);
+    (results[0].outcome, results[0].state) = (Outcome::Permanent, State::Failed);
+    for results in results.chunks(500) {
+        assert_eq!(store.attempts_record(results).await.unwrap().len(), 500);
+    }
     let stops: Vec<_> = (1..=200).map(|n| request(&format!("stop{n}"), &format!("new{}", DUE - n), "stop")).collect();
     let starts: Vec<_> = (1..=200).map(|n| request(&format!("start{n}"), &format!("old{n}"), "start")).collect();
     for requests in [stops, starts] {
