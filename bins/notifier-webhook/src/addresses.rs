@@ -123,7 +123,7 @@ mod tests {
         time::Duration,
     };
 
-    use http_client::{Connections, Reply, Target};
+    use http_client::{Bytes, Connections, Reply, Target};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -195,7 +195,7 @@ mod tests {
 
     async fn posted(names: Names, url: &str) -> Reply {
         let connections = Connections::new(move |name| names.resolve(name), Duration::from_secs(5)).unwrap();
-        connections.post(&Target::parse(url).unwrap(), [], String::new()).await
+        connections.post(&Target::parse(url).unwrap(), [], Bytes::new()).await
     }
 
     #[tokio::test]

@@ -14,10 +14,10 @@ impl Secret {
     }
 
     /// The header `webhook-signature` of a body.
-    pub(crate) fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
+    pub(crate) fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
         let mut signing = Context::with_key(&self.0);
-        for part in [id, ".", &timestamp.to_string(), ".", body] {
-            signing.update(part.as_bytes());
+        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+            signing.update(part);
         }
         format!("v1,{}", BASE64_STANDARD.encode(signing.sign()))
     }
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn the_specifications_example() {
         let secret = secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        let signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 

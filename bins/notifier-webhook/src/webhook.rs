@@ -1,7 +1,12 @@
-use std::{fmt, io, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use domain::{Outcome, provider::receiver_answer};
-use http_client::{Answered, Connections, HeaderName, Reply, Target};
+use http_client::{Answered, Bytes, Connections, HeaderName, Reply, Target};
 use notifier::{Answer, Channel, Claim};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -16,20 +21,27 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
+/// As many URLs as are kept; a request has up to a few kilobytes for one.
+const MAX_TARGETS: usize = 1_000;
+
+/// More than a body has beside its payload and the name of its process.
+const ENVELOPE_BYTES: usize = 200;
+
 /// Posts webhooks as <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md> has
 /// them.
 pub(crate) struct Webhook {
     connections: Connections,
     secret: Secret,
     allow_private: bool,
+    targets: Targets,
 }
 
 /// What is posted, and where.
 pub(crate) struct Post {
-    target: Target,
+    target: Arc<Target>,
     id: String,
     timestamp: i64,
-    body: String,
+    body: Bytes,
 }
 
 #[derive(Serialize)]
@@ -61,7 +73,27 @@ impl Webhook {
     pub(crate) fn new(secret: Secret, allow_private: bool, call_timeout: Duration) -> io::Result<Self> {
         let names = Names::new(allow_private);
         let connections = Connections::new(move |name| names.resolve(name), call_timeout)?;
-        Ok(Self { connections, secret, allow_private })
+        Ok(Self { connections, secret, allow_private, targets: Targets::default() })
+    }
+}
+
+/// URLs that were posted to lately: most are posted to again, and to understand one takes as long as a tenth of a call.
+#[derive(Default)]
+struct Targets(Mutex<HashMap<String, Arc<Target>>>);
+
+impl Targets {
+    /// `None` if it is no URL.
+    fn parse(&self, url: &str) -> Option<Arc<Target>> {
+        let mut known = self.0.lock().expect("nobody panics while holding this lock");
+        if let Some(target) = known.get(url) {
+            return Some(Arc::clone(target));
+        }
+        let target = Arc::new(Target::parse(url)?);
+        if known.len() == MAX_TARGETS {
+            known.clear();
+        }
+        known.insert(url.to_owned(), Arc::clone(&target));
+        Some(target)
     }
 }
 
@@ -71,7 +103,7 @@ impl Channel for Webhook {
     type Message = Post;
 
     fn prepare(&self, claim: &Claim, _property: Option<&Value>) -> Result<Post, Answer> {
-        let target = claim.address.as_deref().and_then(Target::parse);
+        let target = claim.address.as_deref().and_then(|url| self.targets.parse(url));
         let target = target.ok_or_else(|| Answer::new(Outcome::Permanent, "the notification has no URL"))?;
         // The resolver is not asked about addresses, so they are looked at here.
         if !self.allow_private && !is_public_or_name(target.url()) {
@@ -84,11 +116,14 @@ impl Channel for Webhook {
             run: claim.run,
         };
         // The same on every try, as the receiver may compare.
-        let body = Body { data, timestamp: claim.scheduled_at.to_string(), kind: "notification" };
-        let body = serde_json::to_string(&body)
+        let mut body = Vec::with_capacity(
+            ENVELOPE_BYTES + claim.process.len() + data.payload.map_or(0, |payload| payload.get().len()),
+        );
+        let envelope = Body { data, timestamp: claim.scheduled_at.to_string(), kind: "notification" };
+        serde_json::to_writer(&mut body, &envelope)
             .map_err(|error| Answer::new(Outcome::Permanent, format!("it can't be written as JSON: {error}")))?;
         let id = format!("msg_{}", claim.idempotency_key());
-        Ok(Post { target, id, timestamp: claim.claimed_at.as_second(), body })
+        Ok(Post { target, id, timestamp: claim.claimed_at.as_second(), body: body.into() })
     }
 
     /// A server, not each of its URLs.
@@ -97,11 +132,12 @@ impl Channel for Webhook {
     }
 
     async fn send(&self, post: Post) -> Answer {
-        let signature = self.secret.sign(&post.id, post.timestamp, &post.body);
+        let timestamp = post.timestamp.to_string();
+        let signature = self.secret.sign(&post.id, &timestamp, &post.body);
         let headers = [
             (CONTENT_TYPE, "application/json"),
             (WEBHOOK_ID, post.id.as_str()),
-            (WEBHOOK_TIMESTAMP, &post.timestamp.to_string()),
+            (WEBHOOK_TIMESTAMP, &timestamp),
             (WEBHOOK_SIGNATURE, &signature),
         ];
         match self.connections.post(&post.target, headers, post.body).await {

@@ -44,6 +44,16 @@ type Connection = SendRequest<Full<Bytes>>;
 pub struct Target {
     url: Url,
     server: String,
+    /// `None` if the URL is none of HTTP, or can't be written in a request.
+    head: Option<Head>,
+}
+
+/// What a request says of where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Head {
+    path: Uri,
+    host: HeaderValue,
+    authorization: Option<HeaderValue>,
 }
 
 impl Target {
@@ -55,7 +65,7 @@ impl Target {
             true => url[..Position::BeforePath].to_owned(),
             false => url.origin().ascii_serialization(),
         };
-        Some(Self { server, url })
+        Some(Self { head: Head::of(&url, &server), server, url })
     }
 
     /// The whole of it.
@@ -66,6 +76,17 @@ impl Target {
     /// Scheme, host and port in their one form, such as `https://example.org`.
     pub fn server(&self) -> &str {
         &self.server
+    }
+}
+
+impl Head {
+    fn of(url: &Url, server: &str) -> Option<Self> {
+        let host = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://"))?;
+        Some(Self {
+            path: url[Position::BeforePath..Position::AfterQuery].parse().ok()?,
+            host: host.parse().ok()?,
+            authorization: basic(url),
+        })
     }
 }
 
@@ -118,7 +139,7 @@ impl Connections {
     }
 
     /// Posts once, and reads the answer, within the call's time limit less a margin for the body: see [`Reply`].
-    pub async fn post<const N: usize>(&self, target: &Target, headers: [(HeaderName, &str); N], body: String) -> Reply {
+    pub async fn post<const N: usize>(&self, target: &Target, headers: [(HeaderName, &str); N], body: Bytes) -> Reply {
         let end = Instant::now() + self.call_timeout.saturating_sub(MARGIN);
         let Some(mut request) = request(target, headers, body) else { return Reply::Unusable };
         loop {
@@ -167,27 +188,26 @@ impl Connections {
     }
 }
 
-/// `None` if the URL is none of HTTP, or can't be written in a request.
+/// `None` if it can't be written.
 fn request<const N: usize>(
     target: &Target,
     headers: [(HeaderName, &str); N],
-    body: String,
+    body: Bytes,
 ) -> Option<Request<Full<Bytes>>> {
-    let Target { url, server } = target;
-    let host = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://"))?;
-    let mut request = Request::new(Full::new(Bytes::from(body)));
+    let head = target.head.as_ref()?;
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = url[Position::BeforePath..Position::AfterQuery].parse().ok()?;
+    *request.uri_mut() = head.path.clone();
     let all = request.headers_mut();
     all.reserve(N + 4);
-    all.insert(HOST, host.parse().ok()?);
+    all.insert(HOST, head.host.clone());
     all.insert(USER_AGENT, HeaderValue::from_static(NAME_AND_VERSION));
     all.insert(ACCEPT, HeaderValue::from_static("*/*"));
     for (name, value) in headers {
         all.insert(name, value.parse().ok()?);
     }
-    if let Some(password) = basic(url) {
-        all.insert(AUTHORIZATION, password);
+    if let Some(password) = &head.authorization {
+        all.insert(AUTHORIZATION, password.clone());
     }
     Some(request)
 }
@@ -310,7 +330,7 @@ mod tests {
     }
 
     async fn post(connections: &Connections, target: &Target) -> Reply {
-        connections.post(target, [(HeaderName::from_static("x-number"), "1")], "{}".to_owned()).await
+        connections.post(target, [(HeaderName::from_static("x-number"), "1")], Bytes::from_static(b"{}")).await
     }
 
     fn answered(status: u16, body: &str) -> Reply {

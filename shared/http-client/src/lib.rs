@@ -4,7 +4,6 @@ mod connections;
 
 use std::{error::Error, time::Duration};
 
-use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use reqwest::{
@@ -14,6 +13,7 @@ use reqwest::{
 };
 use tokio::time::{Instant, timeout_at};
 
+pub use bytes::Bytes;
 pub use http::HeaderName;
 
 pub use crate::connections::{Connections, Lookup, Target};

@@ -239,7 +239,8 @@ impl ClaimAttempt {
             let slot = self.slots.split(1);
             if let (Some(item), Some(slot)) = (item, slot) {
                 let ready = Ready { claim, item, property: Arc::clone(&property), claimed_since: sent, slot };
-                self.tasks.spawn(call(Arc::clone(worker), ready, self.finished.clone()));
+                // Boxed, as a task's own future is moved about as a whole, and this one has kilobytes.
+                self.tasks.spawn(Box::pin(call(Arc::clone(worker), ready, self.finished.clone())));
             }
         }
         drop(self.slots);

@@ -5,7 +5,7 @@ use std::{
 };
 
 use broker::Backoff;
-use domain::{NotificationId, Outcome, RetryWay, State};
+use domain::{NotificationId, Outcome, RetryWay};
 use runtime::{chance, failpoint, log_together};
 use store::{AttemptResult, Claim, Disposition, Recorded};
 use tokio::{
@@ -115,6 +115,7 @@ async fn finish<C: Channel>(
     retries: &mpsc::UnboundedSender<Retry>,
 ) {
     failpoint("notifier.recorded", "");
+    count(C::NAME, &called, recorded);
     let recorded: HashMap<(NotificationId, i32), &Recorded> =
         recorded.iter().map(|one| ((one.id, one.fence), one)).collect();
     let late = |one: &&Called| !recorded.contains_key(&(one.result.id, one.result.fence));
@@ -125,7 +126,7 @@ async fn finish<C: Channel>(
     log_together(|| {
         for Called { result, claim, receipt } in called {
             let recorded = recorded.get(&(result.id, result.fence)).copied();
-            log(C::NAME, &result, &claim, recorded);
+            log(&result, &claim, recorded);
             match (recorded, result.retry) {
                 (Some(Recorded { due_at: Some(due_at), .. }), Some(RetryWay::Tier(tier))) => {
                     let retry = Retry { tier, id: result.id, due_at: *due_at, receipt };
@@ -194,13 +195,27 @@ where
     }
 }
 
-fn log(channel: &'static str, result: &AttemptResult, claim: &Claim, recorded: Option<&Recorded>) {
-    let outcome = result.outcome.as_str();
-    metrics::counter!("tocsin_attempts_total", "channel" => channel, "outcome" => outcome).increment(1);
-    let state = recorded.map_or("claim lost", |recorded| recorded.state.as_str());
-    if recorded.is_some_and(|recorded| recorded.state.is_final()) {
-        metrics::counter!("tocsin_notifications_total", "channel" => channel, "state" => state).increment(1);
+/// Counts them, each metric once: to find it by its name takes longer than to count.
+fn count(channel: &'static str, called: &[Called], recorded: &[Recorded]) {
+    let mut outcomes: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for one in called {
+        *outcomes.entry(one.result.outcome.as_str()).or_default() += 1;
     }
+    for (outcome, count) in outcomes {
+        metrics::counter!("tocsin_attempts_total", "channel" => channel, "outcome" => outcome).increment(count);
+    }
+    let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for one in recorded.iter().filter(|one| one.state.is_final()) {
+        *states.entry(one.state.as_str()).or_default() += 1;
+    }
+    for (state, count) in states {
+        metrics::counter!("tocsin_notifications_total", "channel" => channel, "state" => state).increment(count);
+    }
+}
+
+fn log(result: &AttemptResult, claim: &Claim, recorded: Option<&Recorded>) {
+    let outcome = result.outcome.as_str();
+    let state = recorded.map_or("claim lost", |recorded| recorded.state.as_str());
     let late = result.started_at.duration_since(claim.scheduled_at);
     // A wider number would be logged as a text.
     let late_ms = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
