@@ -41,8 +41,8 @@ const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "fence",
         file: "shared/store/src/record.rs",
-        guard: "WHERE n.id = x.id AND n.fence = x.fence AND n.state = 'sending'\n    RETURNING",
-        without: "WHERE n.id = x.id AND n.state = 'sending'\n    RETURNING",
+        guard: "WHERE n.id = x.id AND n.fence = x.fence AND n.state = 'sending'",
+        without: "WHERE n.id = x.id AND n.state = 'sending'",
         tests: "package(store)",
     },
     Sabotage {

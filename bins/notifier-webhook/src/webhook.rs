@@ -164,3 +164,21 @@ impl Channel for Webhook {
 pub fn classify(answered: &Answered) -> Answer {
     receiver_answer(answered.status, answered.retry_after)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_late_are_understood_once_and_no_more_of_them_kept_than_is_promised() {
+        let targets = Targets::default();
+        let first = targets.parse("https://example.org/0").unwrap();
+        for n in 1..MAX_TARGETS {
+            targets.parse(&format!("https://example.org/{n}")).unwrap();
+        }
+        assert!(Arc::ptr_eq(&first, &targets.parse("https://example.org/0").unwrap()));
+        assert_eq!(*targets.parse("https://example.net/").unwrap(), Target::parse("https://example.net/").unwrap());
+        assert!(targets.0.lock().unwrap().len() <= MAX_TARGETS);
+        assert!(targets.parse("no url").is_none());
+    }
+}
