@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     fmt, io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// As many URLs as are kept; a request has up to a few kilobytes for one.
+/// As many URLs as are kept, each of up to 2,048 characters.
 const MAX_TARGETS: usize = 1_000;
 
 /// More than a body has beside its payload and the name of its process.
@@ -84,16 +84,20 @@ struct Targets(Mutex<HashMap<String, Arc<Target>>>);
 impl Targets {
     /// `None` if it is no URL.
     fn parse(&self, url: &str) -> Option<Arc<Target>> {
-        let mut known = self.0.lock().expect("nobody panics while holding this lock");
-        if let Some(target) = known.get(url) {
+        if let Some(target) = self.known().get(url) {
             return Some(Arc::clone(target));
         }
         let target = Arc::new(Target::parse(url)?);
-        if known.len() == MAX_TARGETS {
+        let mut known = self.known();
+        if known.len() >= MAX_TARGETS {
             known.clear();
         }
         known.insert(url.to_owned(), Arc::clone(&target));
         Some(target)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Arc<Target>>> {
+        self.0.lock().expect("nobody panics while holding this lock")
     }
 }
 
@@ -178,7 +182,7 @@ mod tests {
         }
         assert!(Arc::ptr_eq(&first, &targets.parse("https://example.org/0").unwrap()));
         assert_eq!(*targets.parse("https://example.net/").unwrap(), Target::parse("https://example.net/").unwrap());
-        assert!(targets.0.lock().unwrap().len() <= MAX_TARGETS);
+        assert!(targets.known().len() <= MAX_TARGETS);
         assert!(targets.parse("no url").is_none());
     }
 }
