@@ -157,20 +157,21 @@ async fn health_and_metrics_tell_what_happens() {
     let arena = Arena::new().await;
     arena.simulator.set_rules(&json!([{"address": "+1*", "status": 400, "code": 21211}]));
     let programs = arena.start_all(&["phone"]).await;
-    arena.start_calls("r", -1, &["+3851111111", "+1555"]);
+    arena.start_calls("r", -1, &["+3851111111", "+3852222222", "+3853333333", "+1555"]);
     arena.queue.send("r", "gibberish");
-    arena.counted("SELECT count(*) FROM notification WHERE finished_at IS NOT NULL", 2, 10).await;
+    arena.counted("SELECT count(*) FROM notification WHERE finished_at IS NOT NULL", 4, 10).await;
     arena.requests_recorded(2).await;
     let [bridge, activator, phone] = &programs[..] else { panic!("three programs") };
     for (program, line) in [
         (bridge, r#"tocsin_requests_total{outcome="accepted"} 1"#),
         (bridge, r#"tocsin_requests_total{outcome="rejected"} 1"#),
-        (activator, r#"tocsin_published_total{channel="phone"} 2"#),
-        (phone, r#"tocsin_attempts_total{channel="phone",outcome="delivered"} 1"#),
+        (activator, r#"tocsin_published_total{channel="phone"} 4"#),
+        (phone, r#"tocsin_attempts_total{channel="phone",outcome="delivered"} 3"#),
         (phone, r#"tocsin_attempts_total{channel="phone",outcome="permanent"} 1"#),
+        (phone, r#"tocsin_notifications_total{channel="phone",state="delivered"} 3"#),
         (phone, r#"tocsin_notifications_total{channel="phone",state="failed"} 1"#),
-        (phone, r#"tocsin_lateness_seconds_count{channel="phone"} 2"#),
-        (phone, r#"tocsin_call_seconds_count{channel="phone"} 2"#),
+        (phone, r#"tocsin_lateness_seconds_count{channel="phone"} 4"#),
+        (phone, r#"tocsin_call_seconds_count{channel="phone"} 4"#),
         (phone, r#"tocsin_component_up{component="database"} 1"#),
     ] {
         metric(program, line).await;
