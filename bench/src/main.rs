@@ -89,10 +89,12 @@ fn run() -> Result<()> {
         .collect::<Result<_>>()?;
     let began = Command::new("date").args(["--iso-8601=seconds"]).output().context("date")?;
     let began = String::from_utf8_lossy(&began.stdout).trim().to_owned();
-    println!("starting Postgres and RabbitMQ, and installing peers in .dev/bench");
+    println!("starting Postgres and RabbitMQ in .dev/bench");
     let stage = Stage::set()?;
     Tocsin::default().prepare(&stage)?;
-    for peer in &peers {
+    let are_needed = measures.iter().any(|measure| measure.has_peers);
+    for peer in peers.iter().filter(|_| are_needed) {
+        println!("installing {}", peer.name());
         peer.prepare(&stage).with_context(|| format!("peer {}", peer.name()))?;
     }
     let bench = Bench {

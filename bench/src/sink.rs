@@ -5,6 +5,7 @@
 
 use std::{
     cell::RefCell,
+    net::Ipv4Addr,
     rc::Rc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +14,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     task::{LocalSet, spawn_local},
 };
 
@@ -29,6 +30,9 @@ struct Arguments {
     answer_after_ms: u64,
 }
 
+/// Connections that may wait to be accepted: all that begin at once. One too many would be tried again after a second.
+const BACKLOG: u32 = 4096;
+
 #[derive(Clone, Copy)]
 struct Arrival {
     id: u64,
@@ -41,7 +45,10 @@ type Arrivals = Rc<RefCell<Vec<Arrival>>>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let arguments = Arguments::parse();
-    let listener = TcpListener::bind(("0.0.0.0", arguments.port)).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::UNSPECIFIED, arguments.port).into())?;
+    let listener = socket.listen(BACKLOG)?;
     let arrivals = Arrivals::default();
     let serve = async {
         loop {

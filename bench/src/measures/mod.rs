@@ -41,19 +41,21 @@ impl Bench<'_> {
 pub(crate) struct Measure {
     /// As options and the report call it.
     pub(crate) name: &'static str,
+    /// Whether it is taken of peers too, so that they must be installed.
+    pub(crate) has_peers: bool,
     pub(crate) run: fn(&Bench) -> Result<Section>,
 }
 
 /// All of them, in the order in which they are run.
 pub(crate) const MEASURES: &[Measure] = &[
-    Measure { name: "drain", run: drain::measure },
-    Measure { name: "backlog", run: backlog::measure },
-    Measure { name: "punctuality", run: punctuality::measure },
-    Measure { name: "idle", run: idle::measure },
-    Measure { name: "intake", run: intake::measure },
-    Measure { name: "slow-provider", run: slow_provider::measure },
-    Measure { name: "scale", run: scale::measure },
-    Measure { name: "stop", run: stop::measure },
-    Measure { name: "schedules", run: schedules::measure },
-    Measure { name: "retention", run: retention::measure },
+    Measure { name: "drain", has_peers: true, run: drain::measure },
+    Measure { name: "backlog", has_peers: false, run: backlog::measure },
+    Measure { name: "punctuality", has_peers: true, run: punctuality::measure },
+    Measure { name: "idle", has_peers: false, run: idle::measure },
+    Measure { name: "intake", has_peers: false, run: intake::measure },
+    Measure { name: "slow-provider", has_peers: false, run: slow_provider::measure },
+    Measure { name: "scale", has_peers: false, run: scale::measure },
+    Measure { name: "stop", has_peers: false, run: stop::measure },
+    Measure { name: "schedules", has_peers: false, run: schedules::measure },
+    Measure { name: "retention", has_peers: false, run: retention::measure },
 ];
