@@ -54,9 +54,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
                     Err(error) => return Err(error),
                 }
             }
-            if round.iter().any(|(_, run)| run["other_load"].as_f64().is_some_and(|load| bench.is_disturbed(load))) {
+            let other_load = |run: &Value| run["other_load"].as_f64().unwrap_or_default();
+            if let Some((name, run)) = round.iter().find(|(_, run)| bench.is_disturbed(other_load(run))) {
                 dropped += 1;
-                bench.progress.print("a round is dropped for other load");
+                let percent = other_load(run) * 100.0;
+                bench.progress.print(&format!("a round is dropped: {percent:.0}% other load beside {name}"));
                 ensure!(dropped <= 2 * bench.rounds, "this machine is too busy to measure on");
                 continue;
             }

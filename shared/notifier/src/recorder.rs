@@ -19,7 +19,7 @@ use crate::{Channel, claimer::Returned, inbox::Item, receipt::Receipt, retrier::
 const BATCH: usize = 1_000;
 
 /// The longest that a result waits for others.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Results wait while they are fewer than one to so many claims in hand. If this worker dies, nobody knows what came of those
 /// either: the calls that are made again for the wait are an eighth more.
