@@ -29,12 +29,8 @@ impl Rounds {
                 bench.progress.say(&format!("round {} of {count}: {}", this.rounds.len() + 1, contender.name()));
                 round.push(run(contender)?);
             }
-            if let Some(disturbed) = round.iter().find(|run| bench.is_disturbed(run.other_load)) {
+            if bench.must_drop(round.iter().map(|run| (run.contender.as_str(), run.other_load))) {
                 this.dropped += 1;
-                let percent = disturbed.other_load * 100.0;
-                bench
-                    .progress
-                    .print(&format!("a round is dropped: {percent:.0}% other load beside {}", disturbed.contender));
                 ensure!(this.dropped <= 2 * count, "this machine is too busy to measure on");
                 continue;
             }

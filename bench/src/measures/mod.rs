@@ -30,10 +30,15 @@ pub(crate) struct Bench<'a> {
 const MOST_OTHER_LOAD: f64 = 0.05;
 
 impl Bench<'_> {
-    /// Whether a round in which others used this part of the machine must be dropped. Small ones are never: the bench's own
-    /// work before and after them weighs too much.
-    pub(crate) fn is_disturbed(&self, other_load: f64) -> bool {
-        !self.quick && other_load > MOST_OTHER_LOAD
+    /// Whether a round must be dropped, by what others used of the machine beside each of its contenders; says so. Small ones
+    /// never are: the bench's own work before and after them weighs too much.
+    pub(crate) fn must_drop<'a>(&self, mut loads: impl Iterator<Item = (&'a str, f64)>) -> bool {
+        let disturbed = loads.find(|(_, other_load)| !self.quick && *other_load > MOST_OTHER_LOAD);
+        if let Some((contender, other_load)) = disturbed {
+            let percent = other_load * 100.0;
+            self.progress.print(&format!("a round is dropped: {percent:.0}% other load beside {contender}"));
+        }
+        disturbed.is_some()
     }
 }
 

@@ -54,11 +54,9 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
                     Err(error) => return Err(error),
                 }
             }
-            let other_load = |run: &Value| run["other_load"].as_f64().unwrap_or_default();
-            if let Some((name, run)) = round.iter().find(|(_, run)| bench.is_disturbed(other_load(run))) {
+            let loads = round.iter().map(|(name, run)| (*name, run["other_load"].as_f64().unwrap_or_default()));
+            if bench.must_drop(loads) {
                 dropped += 1;
-                let percent = other_load(run) * 100.0;
-                bench.progress.print(&format!("a round is dropped: {percent:.0}% other load beside {name}"));
                 ensure!(dropped <= 2 * bench.rounds, "this machine is too busy to measure on");
                 continue;
             }
