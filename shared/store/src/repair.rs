@@ -4,7 +4,7 @@ use domain::{NotificationId, State};
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use serde_json::Value;
-use sqlx::{Row, postgres::PgRow};
+use sqlx::{Connection, Row, postgres::PgRow};
 
 use crate::{Error, Result, ScheduleRecord, Store, pool::Statement};
 
@@ -149,12 +149,21 @@ FROM last l JOIN newest r ON r.id = l.request LEFT JOIN notification n ON n.id =
     "ORDER BY l.at DESC, l.request DESC, l.notification DESC"
 );
 
-// A stop that came later says that nobody needs to be called any more, and a newer run has calls of its own.
+/// Whether a failure concerns nobody any more: a stop that came later says that nobody needs to be called, and a newer run has
+/// calls of its own.
+macro_rules! over {
+    () => {
+        "(p.run > made.run OR n.stop_requested OR EXISTS (
+    SELECT FROM request r WHERE r.process_id = n.process_id AND r.action = 'stop' AND r.id > made.request_id
+))"
+    };
+}
+
 const CHOOSE: &str = concat!(
     "
-SELECT n.id, (p.run > made.run OR n.stop_requested OR EXISTS (
-    SELECT FROM request r WHERE r.process_id = n.process_id AND r.action = 'stop' AND r.id > made.request_id
-)) AS over
+SELECT n.id, ",
+    over!(),
+    " AS over
 FROM notification n
 JOIN process p ON p.id = n.process_id
 JOIN notification_content made ON made.notification_id = n.id
@@ -169,12 +178,25 @@ JOIN notification_content made ON made.notification_id = n.id
 ORDER BY n.open_failure_at, n.id LIMIT $6"
 );
 
+// As starts and stops do, before they look: what they find unfinished they stop.
+const LOCK_PROCESSES: &str = "
+SELECT FROM process WHERE id = ANY(ARRAY(SELECT process_id FROM notification WHERE id = ANY($1)))
+ORDER BY name FOR UPDATE";
+
 // The guard stands in the update itself, so that who retries twice sends once. `retried_at` is where max-age counts from.
-const RETRY: &str = "
+const RETRY: &str = concat!(
+    "
 WITH locked AS MATERIALIZED (
-    SELECT n.id FROM notification n WHERE n.id = ANY($1) AND n.state = 'failed' ORDER BY n.id FOR UPDATE
+    SELECT n.id FROM notification n
+    WHERE n.id = ANY($1) AND n.state = 'failed' AND NOT ($4 AND EXISTS (
+        SELECT FROM process p JOIN notification_content made ON made.notification_id = n.id
+        WHERE p.id = n.process_id AND ",
+    over!(),
+    "
+    ))
+    ORDER BY n.id FOR UPDATE
 ), numbered AS (
-    SELECT id, tocsin_now() + (row_number() OVER (ORDER BY id) - 1) * $2 * interval '1 second' AS at FROM locked
+    SELECT id, tocsin_now() + (row_number() OVER (ORDER BY id) - 1 + $5) * $2 * interval '1 second' AS at FROM locked
 ), retried AS (
     UPDATE notification n SET state = 'retrying', stop_requested = false, attempts = 0, refusals = 0, returns = 0,
         given_up = false, confirmed_at = NULL, due_at = x.at, wake_at = x.at, busy_until = NULL, retried_at = x.at,
@@ -187,7 +209,11 @@ WITH locked AS MATERIALIZED (
     SELECT tocsin_now(), $3, 'notification.retry', 'notification ' || id, '\"failed\"', '\"retrying\"'
     FROM retried ORDER BY id
 )
-SELECT count(*) AS retried, max(due_at) AS last_due_at FROM retried";
+SELECT count(*) AS retried, max(due_at) AS last_due_at FROM retried"
+);
+
+/// As many failures as are retried in one transaction, which holds up starts and stops of their processes.
+const RETRY_BATCH: usize = 200;
 
 const GIVE_UP: &str = "
 WITH given_up AS (
@@ -223,6 +249,18 @@ SELECT tocsin_now(), $6, 'notification.edit', 'notification ' || notification_id
     ELSE '{}' END
 FROM edited
 RETURNING id";
+
+/// What is to be retried in one transaction.
+struct Retry<'a> {
+    ids: &'a [i64],
+    /// Seconds from one to the next.
+    step: f64,
+    /// Leave alone what concerns nobody any more.
+    unless_over: bool,
+    /// As many come before these.
+    before: i64,
+    by: &'a str,
+}
 
 impl Store {
     /// What waits for a person, by channel and cause, the most frequent first; the newest [`MAX_FAILURES`] are looked at.
@@ -261,8 +299,8 @@ impl Store {
     /// Has a failed notification tried again, at once, with all its attempts and its whole max-age. It may have been
     /// given up. Who asks twice gets [`Repair::NotFailed`] the second time.
     pub async fn failure_retry(&self, id: NotificationId, by: &str) -> Result<Repair> {
-        let rows = self.fetch_all(|| sqlx::query(RETRY).bind(vec![id.0]).bind(0.0).bind(by)).await?;
-        let retried: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("retried")?;
+        let retry = Retry { ids: &[id.0], step: 0.0, unless_over: false, before: 0, by };
+        let (retried, _) = self.retry(&retry).await?;
         self.repaired(id, retried == 1).await
     }
 
@@ -276,10 +314,30 @@ impl Store {
         by: &str,
     ) -> Result<BulkRetry> {
         let (ids, left_alone) = self.failures_choose(filter, limit).await?;
-        let rows = self.fetch_all(|| sqlx::query(RETRY).bind(&ids).bind(1.0 / per_second).bind(by)).await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let mut done = BulkRetry { retried: 0, left_alone, last_due_at: None };
+        for ids in ids.chunks(RETRY_BATCH) {
+            let retry = Retry { ids, step: 1.0 / per_second, unless_over: true, before: done.retried, by };
+            let (retried, last_due_at) = self.retry(&retry).await?;
+            done.retried += retried;
+            done.last_due_at = done.last_due_at.max(last_due_at);
+        }
+        Ok(done)
+    }
+
+    /// How many were, and when the last of them is due.
+    async fn retry(&self, retry: &Retry<'_>) -> Result<(i64, Option<Timestamp>)> {
+        let row = self
+            .run(|mut lent| async move {
+                let mut transaction = lent.begin().await?;
+                sqlx::query(LOCK_PROCESSES).bind(retry.ids).execute(&mut *transaction).await?;
+                let query = sqlx::query(RETRY).bind(retry.ids).bind(retry.step).bind(retry.by);
+                let row = query.bind(retry.unless_over).bind(retry.before).fetch_one(&mut *transaction).await?;
+                transaction.commit().await?;
+                Ok((lent, row))
+            })
+            .await?;
         let last_due_at = row.try_get::<Option<SqlTimestamp>, _>("last_due_at")?.map(|at| at.to_jiff());
-        Ok(BulkRetry { retried: row.try_get("retried")?, left_alone, last_due_at })
+        Ok((row.try_get("retried")?, last_due_at))
     }
 
     /// What [`Self::failures_retry`] would do.

@@ -4,6 +4,7 @@
 mod claims;
 mod connections;
 mod pauses;
+mod repairs;
 mod requests;
 mod retention;
 mod rights;
