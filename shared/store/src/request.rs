@@ -76,7 +76,7 @@ pub struct RequestResult {
     pub due_soon_at: Option<Timestamp>,
 }
 
-// Rows of tables are found by arrays of ids or names, never by a join, so that whatever was in the tables when the plan was
+// No time is later than those that programs can read, and requests can give. Rows of tables are found by arrays of ids or names, never by a join, so that whatever was in the tables when the plan was
 // made, it goes straight to them. Where they are found by ids, nothing is said that is the condition of another index.
 const APPLY: &str = "
 WITH input AS MATERIALIZED (
@@ -140,6 +140,7 @@ WITH input AS MATERIALIZED (
         reason = CASE WHEN n.state = 'sending' THEN n.reason ELSE 'stopped by request ' || f.request_id END
     FROM fresh f
     WHERE n.id = ANY(ARRAY(SELECT id FROM stopping)) AND f.process_id = n.process_id
+        AND f.action = 'stop' AND f.outcome = 'accepted'
         AND n.state NOT IN ('delivered', 'failed', 'cancelled')
     RETURNING n.process_id
 ), made AS MATERIALIZED (
@@ -155,7 +156,8 @@ WITH input AS MATERIALIZED (
     INSERT INTO notification (id, process_id, organisation, channel, scheduled_at, due_at, wake_at, accepted_at,
         expires_at, max_attempts, on_unknown_fail)
     SELECT id, process_id, $2, channel, at, at, at, tocsin_now(),
-        greatest(at, tocsin_now()) + make_interval(secs => max_age), max_attempts, on_unknown_fail
+        least(greatest(at, tocsin_now()) + make_interval(secs => max_age), '9999-12-30 22:00:00+00'), max_attempts,
+        on_unknown_fail
     FROM made
 ), contents AS (
     INSERT INTO notification_content (notification_id, request_id, run, process_name, address, options)

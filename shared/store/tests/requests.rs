@@ -1,9 +1,12 @@
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-use domain::Organisation;
+use domain::{Organisation, ProcessName};
 use jiff::Timestamp;
 use serde_json::json;
-use store::{Disposition, DueHint, Error, ReceivedRequest, RequestOutcome, RequestResult, Store};
+use store::{
+    Disposition, DueHint, Error, NotificationFilter, Page, ReceivedRequest, RejectedRequest, RequestOutcome,
+    RequestResult, Store,
+};
 use tokio::time::timeout;
 
 use crate::fresh;
@@ -189,4 +192,32 @@ async fn a_hint_reaches_every_activator() {
             assert_eq!(timeout(Duration::from_secs(10), hints.next()).await.unwrap().unwrap(), expected);
         }
     }
+}
+
+#[tokio::test]
+async fn the_last_time_that_can_be_asked_for_can_be_shown() {
+    let (database, store) = fresh().await;
+    let notification = json!({"channel": "phone", "at": 253_402_207_200u64, "phone-number": "+3851111111"});
+    let body = json!({"process-id": "p", "action": "start", "notifications": [notification]}).to_string();
+    let parsed = Ok(wire::parse_request(body.as_bytes()).unwrap());
+    let last = ReceivedRequest { message_id: "1".to_owned(), body: body.into(), parsed };
+    assert_eq!(apply(&store, &[last]).await[0].outcome, RequestOutcome::Accepted);
+    let page = Page { before: None, limit: 10 };
+    let shown = store.notification_reports(NotificationFilter::default(), page).await.unwrap();
+    assert_eq!(shown.len(), 1);
+    assert_eq!(database.count("SELECT count(*) FROM notification WHERE expires_at < scheduled_at").await, 0);
+}
+
+#[tokio::test]
+async fn what_was_stopped_names_the_stop_and_not_what_was_rejected_beside_it() {
+    let (database, store) = fresh().await;
+    outcome(&store, "1", "p", "start").await;
+    let rejected = |message_id: &str| ReceivedRequest {
+        message_id: message_id.to_owned(),
+        body: Vec::new(),
+        parsed: Err(RejectedRequest { process: Some(ProcessName::parse("p").unwrap()), reasons: json!([]) }),
+    };
+    apply(&store, &[rejected("2"), request("3", "p", "stop"), rejected("4")]).await;
+    let sql = "SELECT 'stopped by request ' || id FROM request WHERE message_id = '3'";
+    assert_eq!(database.texts("SELECT reason FROM notification").await, database.texts(sql).await);
 }
