@@ -19,6 +19,8 @@ pub(crate) async fn receive(bridge: Arc<Bridge>, batches: mpsc::Sender<Vec<Messa
         tokio::select! {
             up = database_up.wait_for(|up| *up) => if up.is_err() { break },
             () = stop.cancelled() => break,
+            // The applier has given up.
+            () = batches.closed() => break,
         }
         match bridge.queue.receive(bridge.once.then_some(ONCE_WAIT)).await {
             Ok(messages) => {
