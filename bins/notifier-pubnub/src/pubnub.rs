@@ -113,7 +113,7 @@ impl Channel for Pubnub {
 pub fn classify(answered: &Answered) -> Answer {
     let body: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
     let said = body[1].as_str().or_else(|| body["message"].as_str()).unwrap_or_default();
-    let sent = (200..300).contains(&answered.status) && body[0] != 0 && body["error"] != true;
+    let sent = (200..300).contains(&answered.status) && body[0] == 1;
     if sent {
         let is_token = |token: &&str| (1..=32).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_digit());
         return Answer { provider_id: body[2].as_str().filter(is_token).map(str::to_owned), ..pubnub_accepted() };
@@ -147,6 +147,8 @@ mod tests {
             (403, r#"{"message": "Forbidden", "payload": {"channels": ["ch"]}, "error": true}"#, Outcome::Permanent),
             (413, r#"{"message": "Request Entity Too Large", "error": true}"#, Outcome::Permanent),
             (200, r#"{"error": true, "status": 200}"#, Outcome::Unknown),
+            (200, "<html>a proxy's page</html>", Outcome::Unknown),
+            (200, "", Outcome::Unknown),
             (400, "", Outcome::Permanent),
             (302, "", Outcome::ChannelDown),
             (429, "", Outcome::RateLimited),

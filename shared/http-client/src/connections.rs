@@ -242,10 +242,17 @@ impl IdleConnections {
     fn take(&self, server: &str) -> Option<Connection> {
         let mut idle = self.lock();
         let connections = idle.connections.get_mut(server)?;
-        let is_good =
-            |(since, connection): &(Instant, Connection)| since.elapsed() < IDLE_TIMEOUT && connection.is_ready();
-        let newest = connections.iter().rposition(is_good)?;
-        Some(connections.remove(newest).1)
+        let mut not_ready_yet = Vec::new();
+        let newest = loop {
+            match connections.pop() {
+                None => break None,
+                Some((since, connection)) if connection.is_closed() || since.elapsed() >= IDLE_TIMEOUT => {}
+                Some((_, connection)) if connection.is_ready() => break Some(connection),
+                Some(other) => not_ready_yet.push(other),
+            }
+        };
+        connections.extend(not_ready_yet.into_iter().rev());
+        newest
     }
 
     fn keep(self: &Arc<Self>, server: &str, connection: Connection) {
@@ -378,6 +385,18 @@ mod tests {
         }
         let (reply, _) = tokio::join!(post(&connections, &target), answer(&server, NO_CONTENT));
         assert_eq!(reply, answered(204, ""));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_closes_each_time_leaves_nothing_to_be_searched() {
+        let (server, target) = server().await;
+        let connections = connections();
+        for _ in 0..5 {
+            let closing = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+            let (reply, _) = tokio::join!(post(&connections, &target), answer(&server, closing));
+            assert_eq!(reply, answered(204, ""));
+        }
+        assert!(connections.idle.lock().connections[target.server()].len() <= 1);
     }
 
     /// It may have been carried out: once more could be once too often.

@@ -79,14 +79,24 @@ impl Connections {
 
     /// The pool has the others back.
     fn keep_only(&self, is_kept: impl Fn(&Taken) -> bool) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(is_kept);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extract_if(.., |taken| !is_kept(taken)).for_each(Taken::return_to_pool);
     }
 
     fn give_back(&self, taken: Taken) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.since.elapsed() < KEPT && !self.permits.is_closed() {
             kept.push(taken);
+        } else {
+            taken.return_to_pool();
         }
+    }
+}
+
+impl Taken {
+    /// As dropping it does, but that an answer which never comes does not keep a place in the pool for ever.
+    fn return_to_pool(mut self) {
+        tokio::spawn(timeout(ACQUIRE_TIMEOUT, self.connection.return_to_pool()));
     }
 }
 
