@@ -108,4 +108,9 @@ impl Acks {
     pub async fn reject(&self, tag: u64) -> Result<()> {
         in_time("rejecting", self.0.basic_reject(tag, BasicRejectOptions { requeue: false })).await
     }
+
+    /// Somebody else is to have this message.
+    pub async fn requeue(&self, tag: u64) -> Result<()> {
+        in_time("giving back", self.0.basic_reject(tag, BasicRejectOptions { requeue: true })).await
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use domain::{NotificationId, provider::Allowance};
 use futures_timer::Delay;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use runtime::{Lifecycle, failpoint};
 use store::{ClaimBatch, ClaimRequest};
 use tokio::{
@@ -39,7 +39,7 @@ const REST: Duration = Duration::from_millis(500);
 
 /// The earliest that a message may be for its time, by the database, and still be waited for here. Beyond that the
 /// activator brings it again.
-const HOLDABLE: Duration = Duration::from_secs(60);
+const HOLDABLE: SignedDuration = SignedDuration::from_mins(1);
 
 /// The longest wait before the database is asked again, as its clock may have been set.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
@@ -129,6 +129,8 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
             () = sleep(rest), if !rest.is_zero() => {}
         }
     }
+    // What is not claimed goes back to the broker, and need not wait for calls in flight.
+    drop((inbox, incoming, back));
     tasks.close();
     tasks.wait().await;
 }
@@ -252,7 +254,8 @@ impl ClaimAttempt {
     }
 }
 
-/// What could not be claimed is done with, unless the database says that its time is only just to come.
+/// What could not be claimed is done with, unless the database says that it waits: its time is only just to come, or the channel
+/// was paused at that moment.
 async fn put_back_or_done<C: Channel>(
     worker: &Worker<C>,
     left: Vec<Item>,
@@ -264,12 +267,17 @@ async fn put_back_or_done<C: Channel>(
     let waiting: HashMap<NotificationId, Timestamp> = waiting.into_iter().collect();
     for item in left {
         match waiting.get(&item.id) {
-            Some(&due_at) if due_at.duration_since(now).unsigned_abs() < HOLDABLE => {
+            Some(&due_at) if is_worth_a_wait(due_at, now) => {
                 give_back(returned, Returned::Ready(Item { due_at: Some(due_at), ..item }));
             }
             Some(_) | None => item.receipt.done(),
         }
     }
+}
+
+/// Until it is due, or at once where it is. What is due later than that the activator brings again.
+fn is_worth_a_wait(due_at: Timestamp, now: Timestamp) -> bool {
+    due_at.duration_since(now) < HOLDABLE
 }
 
 fn give_back(returned: &mpsc::UnboundedSender<Returned>, items: Returned) {
@@ -283,6 +291,14 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[test]
+    fn what_waits_is_only_let_go_of_where_the_activator_brings_it_again() {
+        let now = Timestamp::UNIX_EPOCH;
+        let due_in = |seconds| now + SignedDuration::from_secs(seconds);
+        assert!(is_worth_a_wait(due_in(30), now) && is_worth_a_wait(now, now) && is_worth_a_wait(due_in(-3_600), now));
+        assert!(!is_worth_a_wait(due_in(61), now));
+    }
 
     #[tokio::test]
     async fn a_claim_of_many_goes_alone_and_two_of_few_go_together() {

@@ -1,6 +1,7 @@
 use std::{pin::pin, time::Duration};
 
 use broker::{Backoff, Broker, Consumer, Delivery};
+use futures_util::FutureExt;
 use runtime::{Component, Lifecycle, chance};
 use tokio::{
     sync::{mpsc, watch},
@@ -22,7 +23,7 @@ pub(crate) struct EndingSession {
 }
 
 impl EndingSession {
-    /// Waits until all that was done is acknowledged, and gives the rest back to the broker.
+    /// Waits until all that was done is acknowledged, and the rest given back to the broker.
     pub(crate) async fn end(self) {
         match self.acknowledging.await {
             Ok(Ok(())) => {}
@@ -89,7 +90,9 @@ async fn consume(
     let mut acknowledging = lifecycle.spawn("acknowledging", acknowledge);
     loop {
         tokio::select! {
-            delivery = consumer.next() => accept(delivery?, &receipts, items),
+            biased;
+            // First: what nobody here takes any more comes back at once.
+            () = lifecycle.stop.cancelled() => break,
             // Without acknowledgements the broker would soon send nothing more.
             Ok(Err(error)) = &mut acknowledging => return Err(error),
             () = &mut gate_is_other => {
@@ -97,10 +100,13 @@ async fn consume(
                 acknowledging.abort();
                 return Ok(End::Gate(consumer));
             }
-            () = lifecycle.stop.cancelled() => break,
+            delivery = consumer.next() => accept(delivery?, &receipts, items),
         }
     }
     consumer.stop().await?;
+    while let Some(Ok(delivery)) = consumer.next().now_or_never() {
+        receipts.give_back(delivery.tag);
+    }
     Ok(End::Stopping(EndingSession { consumer, acknowledging }))
 }
 

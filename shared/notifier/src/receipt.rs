@@ -10,8 +10,8 @@ use broker::Acks;
 use tokio::sync::mpsc;
 
 /// One message of one session, of which several notifications may still be worked on. When the last of them is done,
-/// the message is acknowledged. A receipt that is only dropped leaves its message to the broker, which gives it to
-/// somebody else when the session ends.
+/// the message is acknowledged. If one of them is only dropped, the message goes back to the broker with the last of them, for
+/// somebody else.
 #[derive(Debug, Clone)]
 pub(crate) struct Receipt {
     message: Arc<Message>,
@@ -28,6 +28,7 @@ struct Message {
 enum Finished {
     Done(u64),
     Unusable(u64),
+    GivenBack(u64),
 }
 
 impl Receipt {
@@ -52,6 +53,14 @@ impl Message {
     }
 }
 
+impl Drop for Message {
+    fn drop(&mut self) {
+        if *self.open.get_mut() > 0 {
+            self.send(Finished::GivenBack(self.tag));
+        }
+    }
+}
+
 /// Hands out the receipts of one session.
 #[derive(Debug, Clone)]
 pub(crate) struct Receipts(mpsc::UnboundedSender<Finished>);
@@ -70,6 +79,11 @@ impl Receipts {
         Receipt { message: Arc::new(message) }
     }
 
+    /// Nobody here will use this message: the broker gives it to somebody else.
+    pub(crate) fn give_back(&self, tag: u64) {
+        drop(self.message(tag, 1));
+    }
+
     /// Nobody can use this message: it goes where people can see it.
     pub(crate) fn unusable(&self, tag: u64) {
         Message { tag, open: AtomicUsize::new(0), finished: self.0.clone() }.send(Finished::Unusable(tag));
@@ -85,6 +99,7 @@ async fn acknowledge(acks: Acks, mut incoming: mpsc::UnboundedReceiver<Finished>
                 Step::AckUpTo(tag) => acks.ack_up_to(tag).await?,
                 Step::Ack(tag) => acks.ack(tag).await?,
                 Step::Reject(tag) => acks.reject(tag).await?,
+                Step::Requeue(tag) => acks.requeue(tag).await?,
             }
         }
     }
@@ -96,6 +111,7 @@ enum Step {
     AckUpTo(u64),
     Ack(u64),
     Reject(u64),
+    Requeue(u64),
 }
 
 /// Which messages of a session are finished. All up to the first unfinished one are acknowledged at once, which is
@@ -119,6 +135,10 @@ impl Ledger {
                     steps.push(Step::Reject(tag));
                     self.beyond.insert(tag);
                 }
+                Finished::GivenBack(tag) => {
+                    steps.push(Step::Requeue(tag));
+                    self.beyond.insert(tag);
+                }
             }
         }
         new.sort_unstable();
@@ -136,7 +156,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::Finished::{Done, Unusable};
+    use super::Finished::{Done, GivenBack, Unusable};
     use super::*;
 
     #[test]
@@ -146,6 +166,7 @@ mod tests {
         assert_eq!(ledger.steps([Unusable(5)].into_iter()), [Step::Reject(5)]);
         assert_eq!(ledger.steps([Done(3)].into_iter()), [Step::AckUpTo(3)]);
         assert_eq!(ledger.steps([Done(6)].into_iter()), [Step::AckUpTo(6)]);
+        assert_eq!(ledger.steps([GivenBack(7), Done(8)].into_iter()), [Step::Requeue(7), Step::AckUpTo(8)]);
     }
 
     #[test]
@@ -156,5 +177,20 @@ mod tests {
         assert!(incoming.try_recv().is_err());
         receipt.done();
         assert_eq!(incoming.try_recv(), Ok(Done(7)));
+        assert!(incoming.try_recv().is_err(), "and that is all");
+    }
+
+    #[test]
+    fn a_message_of_which_not_all_is_done_goes_back_when_nobody_works_on_it_any_more() {
+        let (finished, mut incoming) = mpsc::unbounded_channel();
+        let receipts = Receipts(finished);
+        let (called, dropped) = (receipts.message(7, 2), receipts.message(8, 1));
+        drop((called.clone(), dropped));
+        assert_eq!(incoming.try_recv(), Ok(GivenBack(8)));
+        assert!(incoming.try_recv().is_err(), "the first is still being called");
+        called.done();
+        assert_eq!(incoming.try_recv(), Ok(GivenBack(7)));
+        receipts.unusable(9);
+        assert_eq!((incoming.try_recv(), incoming.try_recv().is_err()), (Ok(Unusable(9)), true));
     }
 }

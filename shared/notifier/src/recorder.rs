@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -54,23 +54,19 @@ pub(crate) async fn record<C: Channel>(
     retries: mpsc::UnboundedSender<Retry>,
     returned: mpsc::UnboundedSender<Returned>,
 ) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while finished.recv_many(&mut batch, BATCH).await > 0 {
-        gather(&mut batch, &mut finished, || worker.claims_in_hand() / CLAIMS_TO_A_WAITING_RESULT).await;
-        let (mut called, mut uncalled) = (Vec::new(), Vec::new());
-        for one in batch.drain(..) {
-            match one {
-                Finished::Called(one) => called.push(*one),
-                Finished::Uncalled(one) => uncalled.push(one),
+    let recorder = Recorder { worker, retries, returned };
+    let (aside, set_aside) = mpsc::unbounded_channel();
+    let together = async {
+        let aside = aside;
+        let mut batch = Vec::with_capacity(BATCH);
+        while finished.recv_many(&mut batch, BATCH).await > 0 {
+            gather(&mut batch, &mut finished, || recorder.worker.claims_in_hand() / CLAIMS_TO_A_WAITING_RESULT).await;
+            for held_up in recorder.record(batch.drain(..)).await {
+                aside.send(held_up).unwrap_or_default();
             }
         }
-        if !called.is_empty() {
-            record_calls(&worker, called, &retries).await;
-        }
-        if !uncalled.is_empty() {
-            release(&worker, uncalled, &returned).await;
-        }
-    }
+    };
+    tokio::join!(together, recorder.record_one_by_one(set_aside));
 }
 
 /// Adds to a batch until it is large enough: to record it costs as much as fifty more rows do.
@@ -84,81 +80,134 @@ async fn gather<T>(batch: &mut Vec<T>, incoming: &mut mpsc::UnboundedReceiver<T>
     }
 }
 
-async fn record_calls<C: Channel>(worker: &Worker<C>, called: Vec<Called>, retries: &mpsc::UnboundedSender<Retry>) {
-    let mut parts = vec![called];
-    while let Some(mut part) = parts.pop() {
-        let results: Vec<_> = part.iter().map(|one| &one.result).collect();
-        // Where fewer rows would be less in the way, or the database refuses one of them, the batch is divided.
-        let is_given_up = |disposition| match disposition {
-            Disposition::BadData => true,
-            Disposition::TooMuch => results.len() > 1,
-            Disposition::Conflict | Disposition::Wait => false,
-        };
-        match until_done_unless(worker, is_given_up, || worker.store.attempts_record(&results)).await {
-            Ok(recorded) => finish(worker, part, &recorded, retries).await,
-            Err(_) if part.len() > 1 => {
-                let second = part.split_off(part.len() / 2);
-                parts.extend([second, part]);
-            }
-            Err(error) => {
-                let notification = results[0].id.0;
-                tracing::error!(event = "bug", notification, %error, "can't be recorded: its claim will run out");
-            }
-        }
-    }
+struct Recorder<C> {
+    worker: Arc<Worker<C>>,
+    retries: mpsc::UnboundedSender<Retry>,
+    returned: mpsc::UnboundedSender<Returned>,
 }
 
-async fn finish<C: Channel>(
-    worker: &Worker<C>,
-    called: Vec<Called>,
-    recorded: &[Recorded],
-    retries: &mpsc::UnboundedSender<Retry>,
-) {
-    failpoint("notifier.recorded", "");
-    count(C::NAME, &called, recorded);
-    let recorded: HashMap<(NotificationId, i32), &Recorded> =
-        recorded.iter().map(|one| ((one.id, one.fence), one)).collect();
-    let late = |one: &&Called| !recorded.contains_key(&(one.result.id, one.result.fence));
-    let late: Vec<_> = called.iter().filter(late).map(|one| &one.result).collect();
-    if !late.is_empty() {
-        until_done(worker, || worker.store.attempts_record_late(&late)).await;
+impl<C: Channel> Recorder<C> {
+    /// Answers those whose row somebody else holds.
+    async fn record(&self, finished: impl Iterator<Item = Finished>) -> Vec<Finished> {
+        let (mut called, mut uncalled) = (Vec::new(), Vec::new());
+        for one in finished {
+            match one {
+                Finished::Called(one) => called.push(*one),
+                Finished::Uncalled(one) => uncalled.push(one),
+            }
+        }
+        let mut held_up = Vec::new();
+        if !called.is_empty() {
+            held_up.extend(self.record_calls(called).await);
+        }
+        if !uncalled.is_empty() {
+            held_up.extend(self.release(uncalled).await);
+        }
+        held_up
     }
-    log_together(|| {
-        for Called { result, claim, receipt } in called {
-            let recorded = recorded.get(&(result.id, result.fence)).copied();
-            log(&result, &claim, recorded);
-            match (recorded, result.retry) {
-                (Some(Recorded { due_at: Some(due_at), .. }), Some(RetryWay::Tier(tier))) => {
-                    let retry = Retry { tier, id: result.id, due_at: *due_at, receipt };
-                    if retries.send(retry).is_err() {
-                        tracing::error!(event = "bug", "the retrier ended early: the activator will bring it back");
-                    }
+
+    /// Records what was held up, again and again, beside all the others, which do not wait for it. Each try waits for the row for
+    /// as long as the database lets it.
+    async fn record_one_by_one(&self, mut set_aside: mpsc::UnboundedReceiver<Finished>) {
+        let mut waiting = VecDeque::new();
+        loop {
+            while let Ok(one) = set_aside.try_recv() {
+                waiting.push_back(one);
+            }
+            let one = match waiting.pop_front() {
+                Some(one) => Some(one),
+                None => set_aside.recv().await,
+            };
+            let Some(one) = one else { return };
+            waiting.extend(self.record([one].into_iter()).await);
+        }
+    }
+
+    async fn record_calls(&self, called: Vec<Called>) -> Vec<Finished> {
+        let mut held_up = Vec::new();
+        let mut parts = vec![called];
+        while let Some(mut part) = parts.pop() {
+            let results: Vec<_> = part.iter().map(|one| &one.result).collect();
+            let notification = results[0].id.0;
+            let is_given_up = |disposition| match disposition {
+                Disposition::BadData | Disposition::TooMuch => true,
+                Disposition::Conflict | Disposition::Wait => false,
+            };
+            let record = || self.worker.store.attempts_record(&results);
+            match until_done_unless(&self.worker, is_given_up, record).await {
+                Ok(recorded) => self.finish(part, &recorded).await,
+                // Where fewer rows would be less in the way, or the database refuses one of them.
+                Err(_) if part.len() > 1 => {
+                    let second = part.split_off(part.len() / 2);
+                    parts.extend([second, part]);
                 }
-                _ => receipt.done(),
+                Err(error) if error.disposition() == Disposition::TooMuch => {
+                    tracing::warn!(event = "record_held_up", notification, %error, "tried again, the others go on");
+                    held_up.extend(part.into_iter().map(|one| Finished::Called(Box::new(one))));
+                }
+                Err(error) => {
+                    tracing::error!(event = "bug", notification, %error, "can't be recorded: its claim will run out");
+                }
             }
         }
-    });
-}
-
-async fn release<C: Channel>(worker: &Worker<C>, uncalled: Vec<Uncalled>, returned: &mpsc::UnboundedSender<Returned>) {
-    let mut by_delay: BTreeMap<Duration, Vec<Uncalled>> = BTreeMap::new();
-    for one in uncalled {
-        // In steps of a second, so that one statement serves many.
-        by_delay.entry(Duration::from_secs(one.delay.as_secs())).or_default().push(one);
+        held_up
     }
-    for (delay, group) in by_delay {
-        let claims: Vec<_> = group.iter().map(|one| (one.item.id, one.fence)).collect();
-        let (count, first) = (claims.len(), group[0].item.id.0);
-        let reason = if delay.is_zero() { "the claim took too long" } else { "the address is busy" };
-        tracing::warn!(event = "released", count, first, reason, "claimed, and given back without a call");
-        until_done(worker, || worker.store.notifications_release(&claims, delay)).await;
-        for Uncalled { item, .. } in group {
-            if !delay.is_zero() {
-                item.receipt.done();
-            } else if returned.send(Returned::Ready(item)).is_err() {
-                tracing::debug!("stopping: the message goes back to the broker");
+
+    async fn finish(&self, called: Vec<Called>, recorded: &[Recorded]) {
+        failpoint("notifier.recorded", "");
+        count(C::NAME, &called, recorded);
+        let recorded: HashMap<(NotificationId, i32), &Recorded> =
+            recorded.iter().map(|one| ((one.id, one.fence), one)).collect();
+        let late = |one: &&Called| !recorded.contains_key(&(one.result.id, one.result.fence));
+        let late: Vec<_> = called.iter().filter(late).map(|one| &one.result).collect();
+        if !late.is_empty() {
+            until_done(&self.worker, || self.worker.store.attempts_record_late(&late)).await;
+        }
+        log_together(|| {
+            for Called { result, claim, receipt } in called {
+                let recorded = recorded.get(&(result.id, result.fence)).copied();
+                log(&result, &claim, recorded);
+                match (recorded, result.retry) {
+                    (Some(Recorded { due_at: Some(due_at), .. }), Some(RetryWay::Tier(tier))) => {
+                        let retry = Retry { tier, id: result.id, due_at: *due_at, receipt };
+                        if self.retries.send(retry).is_err() {
+                            tracing::error!(event = "bug", "the retrier ended early: the activator will bring it back");
+                        }
+                    }
+                    _ => receipt.done(),
+                }
+            }
+        });
+    }
+
+    async fn release(&self, uncalled: Vec<Uncalled>) -> Vec<Finished> {
+        let mut held_up = Vec::new();
+        let mut by_delay: BTreeMap<Duration, Vec<Uncalled>> = BTreeMap::new();
+        for one in uncalled {
+            // In steps of a second, so that one statement serves many.
+            by_delay.entry(Duration::from_secs(one.delay.as_secs())).or_default().push(one);
+        }
+        for (delay, group) in by_delay {
+            let claims: Vec<_> = group.iter().map(|one| (one.item.id, one.fence)).collect();
+            let (count, first) = (claims.len(), group[0].item.id.0);
+            let reason = if delay.is_zero() { "the claim took too long" } else { "the address is busy" };
+            tracing::warn!(event = "released", count, first, reason, "claimed, and given back without a call");
+            let is_given_up = |disposition| disposition == Disposition::TooMuch;
+            let release = || self.worker.store.notifications_release(&claims, delay);
+            if let Err(error) = until_done_unless(&self.worker, is_given_up, release).await {
+                tracing::warn!(event = "release_held_up", count, first, %error, "tried again one by one, the others go on");
+                held_up.extend(group.into_iter().map(Finished::Uncalled));
+                continue;
+            }
+            for Uncalled { item, .. } in group {
+                if !delay.is_zero() {
+                    item.receipt.done();
+                } else if self.returned.send(Returned::Ready(item)).is_err() {
+                    tracing::debug!("stopping: the message goes back to the broker");
+                }
             }
         }
+        held_up
     }
 }
 
