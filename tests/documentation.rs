@@ -19,16 +19,20 @@ fn part(name: &str) -> String {
     rest.split_once(&format!("<!-- /{name} -->")).expect("the part's end").0.to_owned()
 }
 
+/// What a program's `--help` lists.
+fn settings_of(program: &str) -> Vec<String> {
+    let help = Command::new(testkit::binary(program)).arg("--help").env_clear().output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let is_listed = |variable: &String| help.lines().any(|line| line.trim() == variable);
+    settings::ALL.iter().map(Setting::variable).filter(is_listed).collect()
+}
+
 #[test]
 fn the_table_of_settings_is_that_of_the_code() {
     let mut used_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for program in programs().into_iter().chain(["tocsin".to_owned()]) {
-        let help = Command::new(testkit::binary(&program)).arg("--help").env_clear().output().unwrap();
-        let help = String::from_utf8(help.stdout).unwrap();
-        for setting in settings::ALL {
-            if help.lines().any(|line| line.trim() == setting.variable()) {
-                used_by.entry(setting.variable()).or_default().push(program.replace("notifier-", ""));
-            }
+        for variable in settings_of(&program) {
+            used_by.entry(variable).or_default().push(program.replace("notifier-", ""));
         }
     }
     let mut table = "| variable | default | for | what | roesc's name |\n| --- | --- | --- | --- | --- |\n".to_owned();
@@ -135,6 +139,22 @@ fn every_program_has_its_service_and_its_documentation() {
         need("a row in README.md's table of programs", readme.contains(&format!("| `{program}` |")));
     }
     assert!(missing.is_empty(), "missing: {missing:#?}");
+}
+
+/// Or a line in .env would do nothing, and say so to nobody.
+#[test]
+fn every_setting_of_a_program_reaches_it_from_env() {
+    // These go with something else in docker-compose.yml: a port, `stop_grace_period`, a file.
+    let elsewhere = ["TOCSIN_HEALTH__LISTEN", "TOCSIN_SHUTDOWN__TIMEOUT_SECONDS", "TOCSIN_SMTP__CA_FILE"];
+    let compose = compose();
+    let mut missing = Vec::new();
+    for program in programs() {
+        let given = compose["services"][&program]["environment"].as_object().unwrap();
+        let is_missing = |variable: &String| !elsewhere.contains(&variable.as_str()) && !given.contains_key(variable);
+        missing.extend(settings_of(&program).into_iter().filter(is_missing).map(|v| format!("{program}: {v}")));
+    }
+    // It calls nobody.
+    assert_eq!(missing, ["notifier-console: TOCSIN_NOTIFIER__DRY_RUN"]);
 }
 
 #[test]

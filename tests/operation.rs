@@ -62,6 +62,16 @@ fn a_wrong_configuration_is_told_all_at_once_with_exit_64() {
 }
 
 #[test]
+fn a_wrong_option_is_bad_usage_too() {
+    for (name, arguments) in [("bridge", ["--onse"].as_slice()), ("tocsin", &["check", "bridgge"])] {
+        let output = program(name).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{name}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains(arguments[arguments.len() - 1]), "{errors}");
+    }
+}
+
+#[test]
 fn check_config_says_so_when_all_is_good_and_contacts_nobody() {
     let output = program("bridge")
         .arg("--check-config")
@@ -104,6 +114,17 @@ async fn once_with_the_database_away_ends_with_69() {
 }
 
 #[tokio::test]
+async fn once_with_a_database_that_goes_away_ends_with_69() {
+    let arena = Arena::with_own_postgres().await;
+    arena.start_calls("p", 60, &["+3851111111"]);
+    let bridge = arena.start_with("bridge", &["--once"], &[("TOCSIN_FAILPOINTS", "bridge.received=stop")]);
+    bridge.frozen().await;
+    arena.postgres.as_ref().unwrap().stop_immediately();
+    bridge.signal(Signal::CONT);
+    assert_eq!(bridge.ended(Duration::from_secs(60)).await.code(), Some(69));
+}
+
+#[tokio::test]
 async fn on_sigterm_calls_in_flight_end_and_are_recorded_and_nothing_new_begins() {
     let arena = Arena::new().await;
     arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 2000}]));
@@ -125,6 +146,27 @@ async fn on_sigterm_calls_in_flight_end_and_are_recorded_and_nothing_new_begins(
     let _phone = arena.start("notifier-phone").await;
     arena.notifications_in("delivered", 20, 90).await;
     assert_eq!(arena.simulator.called().len(), 20);
+}
+
+#[tokio::test]
+async fn on_sigterm_what_was_not_begun_goes_to_another_worker_while_calls_are_in_flight() {
+    let arena = Arena::new().await;
+    arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 25000}]));
+    let _bridge = arena.start("bridge").await;
+    let _activator = arena.start("activator").await;
+    let phone = arena.start_with("notifier-phone", &[], &[("TOCSIN_NOTIFIER__MAX_IN_FLIGHT", "5")]).ready().await;
+    let numbers: Vec<_> = (0..20).map(|n| format!("+38591{n:07}")).collect();
+    arena.start_calls("r", -1, &numbers.iter().map(String::as_str).collect::<Vec<_>>());
+    arena.notifications_in("sending", 5, 10).await;
+    wait_for("a worker that holds all messages", Duration::from_secs(30), || async {
+        (arena.vhost.ask("GET", "queues", "/notify.phone", None)["messages_unacknowledged"] == 20).then_some(())
+    })
+    .await;
+    arena.simulator.set_rules(&json!([]));
+    let _other = arena.start("notifier-phone").await;
+    phone.signal(Signal::TERM);
+    arena.notifications_in("delivered", 15, 20).await;
+    assert_eq!(arena.database.count("SELECT count(*) FROM notification WHERE state = 'sending'").await, 5);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use runtime::{NOT_CONFIGURED, coloured};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::UNAVAILABLE;
+use crate::{BAD_USAGE, UNAVAILABLE};
 
 /// Has each program check what it needs, all at once, and shows what they say.
 pub(crate) async fn run(wanted: &[String], json: bool, file: Option<&Path>) -> ExitCode {
@@ -16,7 +16,7 @@ pub(crate) async fn run(wanted: &[String], json: bool, file: Option<&Path>) -> E
     let all: Vec<_> = all.into_iter().chain(CHANNELS.iter().map(Channel::program)).collect();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(name)) {
         eprintln!("tocsin: no such program: {unknown}; there are {}", all.join(", "));
-        return ExitCode::from(UNAVAILABLE);
+        return ExitCode::from(BAD_USAGE);
     }
     let is_wanted = |name: &&String| wanted.is_empty() || wanted.contains(name);
     let checks: Vec<_> = all

@@ -16,7 +16,7 @@ use crate::{
     telemetry::{self, LogFormat},
 };
 
-const BAD_CONFIGURATION: u8 = 64;
+const BAD_USAGE: u8 = 64;
 const UNAVAILABLE: u8 = 69;
 const BUG: u8 = 70;
 
@@ -74,15 +74,18 @@ struct Common {
     shutdown_limit: Duration,
 }
 
-/// The whole life of a program, from its command line to its exit code: 0 done, 64 bad configuration, 69 something it
-/// needs is away, 70 a bug.
+/// The whole life of a program, from its command line to its exit code: 0 done, 64 bad usage or configuration, 69
+/// something it needs is away, 70 a bug.
 pub fn start<C, F, W>(program: &Program<C>, run: F) -> ExitCode
 where
     F: FnOnce(C, Run, Lifecycle) -> W,
     W: Future<Output = Result<(), Failure>>,
 {
     let mut command = command(program);
-    let arguments = command.get_matches_mut();
+    let arguments = match command.try_get_matches_from_mut(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => return shown(&error),
+    };
     if let Some(shell) = arguments.get_one::<Shell>("completions") {
         clap_complete::generate(*shell, &mut command, program.name, &mut std::io::stdout());
         return ExitCode::SUCCESS;
@@ -170,6 +173,13 @@ where
     }
 }
 
+/// Shows what is wrong with the command line, or the help that was asked for.
+fn shown(error: &clap::Error) -> ExitCode {
+    // Whoever closed the terminal does not want to know.
+    error.print().unwrap_or_default();
+    if error.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS }
+}
+
 async fn listen(common: &Common) -> Result<TcpListener, Failure> {
     health::bind(common.listen, common.listen_is_default).await.map_err(|error| {
         let variable = HEALTH_LISTEN.variable();
@@ -195,7 +205,7 @@ impl WrongSettings {
             eprintln!("{program}: the configuration is wrong:");
             self.errors.iter().for_each(|error| eprintln!("  {error}"));
         }
-        ExitCode::from(BAD_CONFIGURATION)
+        ExitCode::from(BAD_USAGE)
     }
 }
 
@@ -303,6 +313,8 @@ fn settings_help(own: &[&[Setting]]) -> String {
         let default = if roesc.is_empty() { default } else { format!("{default}; or roesc's {}", roesc.join(", ")) };
         help.push_str(&format!("\n  {}\n      {} ({default})", setting.variable(), setting.help));
     }
-    help.push_str("\n\nExit codes: 0 done, 64 bad configuration, 69 something that it needs is away, 70 a bug.");
+    help.push_str(
+        "\n\nExit codes: 0 done, 64 bad usage or configuration, 69 something that it needs is away, 70 a bug.",
+    );
     help
 }
