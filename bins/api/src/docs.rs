@@ -97,7 +97,7 @@ fn page(document: &Value) -> String {
          <title>Tocsin's API</title><link rel=stylesheet href='/docs/style.css'><main><h1>Tocsin's API</h1><p>{}</p>\
          <p>Send the key in a header: <code>Authorization: Bearer tocsin_…</code>. Machines read \
          <a href='/openapi.json'>/openapi.json</a>.</p>",
-        escaped(text(&document["info"]["description"]))
+        prose(&document["info"]["description"])
     );
     html.push_str("<h2>Operations</h2>");
     for (path, operations) in document["paths"].as_object().into_iter().flatten() {
@@ -118,8 +118,8 @@ fn operation_html(path: &str, method: &str, operation: &Value) -> String {
         "<section><h3><span class=method>{}</span> <code>{}</code></h3><p><strong>{}</strong></p><p>{}</p>",
         escaped(&method.to_uppercase()),
         escaped(path),
-        escaped(text(&operation["summary"])),
-        escaped(text(&operation["description"])),
+        prose(&operation["summary"]),
+        prose(&operation["description"]),
     );
     let parameters: Vec<&Value> = operation["parameters"].as_array().into_iter().flatten().collect();
     if !parameters.is_empty() {
@@ -130,7 +130,7 @@ fn operation_html(path: &str, method: &str, operation: &Value) -> String {
         html.push_str("</table>");
     }
     for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
-        let what = escaped(text(&operation["requestBody"]["description"]));
+        let what = prose(&operation["requestBody"]["description"]);
         write!(html, "<p>Body: <code>{}</code>, {}. {what}</p>", escaped(kind), type_html(&content["schema"]))
             .unwrap_or_default();
     }
@@ -145,8 +145,7 @@ fn operation_html(path: &str, method: &str, operation: &Value) -> String {
 
 fn schema_html(name: &str, schema: &Value) -> String {
     let id = escaped(name);
-    let mut html =
-        format!("<section id='{id}'><h3><code>{id}</code></h3><p>{}</p>", escaped(text(&schema["description"])));
+    let mut html = format!("<section id='{id}'><h3><code>{id}</code></h3><p>{}</p>", prose(&schema["description"]));
     let parts = schema["allOf"].as_array().into_iter().flatten().chain([schema]);
     let mut rows = String::new();
     for part in parts {
@@ -172,7 +171,7 @@ fn push(html: &mut String, words: &[&str], schema: &Value, described: &Value) {
     for word in words {
         write!(html, "<td><code>{}</code>", escaped(word)).unwrap_or_default();
     }
-    write!(html, "<td>{}<td>{}", type_html(schema), escaped(text(&described["description"]))).unwrap_or_default();
+    write!(html, "<td>{}<td>{}", type_html(schema), prose(&described["description"])).unwrap_or_default();
 }
 
 fn type_html(schema: &Value) -> String {
@@ -197,6 +196,23 @@ fn type_html(schema: &Value) -> String {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+/// A description, with what stands between backticks as code: OpenAPI's descriptions are in CommonMark.
+fn prose(description: &Value) -> String {
+    let (mut html, escaped) = (String::new(), escaped(text(description)));
+    let mut rest = escaped.as_str();
+    while let Some((before, code, after)) = first_code(rest) {
+        write!(html, "{before}<code>{code}</code>").unwrap_or_default();
+        rest = after;
+    }
+    html + rest
+}
+
+fn first_code(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_once('`')?;
+    let (code, after) = rest.split_once('`')?;
+    Some((before, code, after))
 }
 
 fn escaped(text: &str) -> String {
@@ -240,9 +256,18 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_between_backticks_is_code() {
+        let html = |description: &str| prose(&json!(description));
+        assert_eq!(html("`a<b`, or `c`: d"), "<code>a&lt;b</code>, or <code>c</code>: d");
+        assert_eq!(html("a `b` c` d"), "a <code>b</code> c` d");
+        assert_eq!(prose(&Value::Null), "");
+    }
+
+    #[test]
     fn the_page_loads_nothing_from_elsewhere() {
         let (_, description) = crate::routes();
         let page = Documents::new(&description).page;
+        assert!(!page.contains('`'), "{page}");
         assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"), "{page}");
         assert_eq!(escaped("<a href='x'>&\"</a>"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;&lt;/a&gt;");
     }

@@ -1,6 +1,7 @@
 use std::{
+    env,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -55,6 +56,17 @@ pub struct Browser {
     /// Its session.
     pub client: Client,
     _driver: Process,
+    _temporary: TemporaryFiles,
+}
+
+/// Where Chromium has its socket, which it leaves when it is killed: in a folder whose path is short enough for one.
+#[derive(Debug)]
+struct TemporaryFiles(PathBuf);
+
+impl Drop for TemporaryFiles {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
 }
 
 impl Browser {
@@ -64,8 +76,10 @@ impl Browser {
         let profile = workplace.dir().join(format!("chromium-{port}"));
         fs::create_dir_all(&profile).expect("a folder");
         let log = || File::create(profile.with_extension("log")).expect("a file");
+        let temporary = TemporaryFiles(env::temp_dir().join(format!("tocsin-chromium-{port}")));
+        fs::create_dir_all(&temporary.0).expect("a folder");
         let mut command = Command::new(CHROMEDRIVER);
-        command.arg(format!("--port={port}")).stdout(log()).stderr(log());
+        command.arg(format!("--port={port}")).env("TMPDIR", &temporary.0).stdout(log()).stderr(log());
         let driver = workplace.spawn("chromedriver", &mut command).expect("chromedriver");
         let url = format!("http://127.0.0.1:{port}");
         let is_up = || async { ureq::get(format!("{url}/status")).call().ok().map(drop) };
@@ -73,7 +87,7 @@ impl Browser {
         let capabilities = capabilities(&profile, theme).as_object().cloned().expect("an object");
         let mut builder = ClientBuilder::new(HttpConnector::new());
         let client = builder.capabilities(capabilities).connect(&url).await.expect("a browser");
-        Self { client, _driver: driver }
+        Self { client, _driver: driver, _temporary: temporary }
     }
 
     /// Opens a page.
