@@ -13,6 +13,7 @@ mod stage;
 mod tocsin;
 
 use std::{
+    cell::Cell,
     path::PathBuf,
     process::{Command, ExitCode},
 };
@@ -105,13 +106,18 @@ fn run() -> Result<()> {
         count: arguments.count,
         quick: arguments.quick,
         progress: Progress::new(measures.len()),
+        dropped: Cell::default(),
     };
     let mut sections = Vec::new();
     let mut failed = Vec::new();
     for measure in &measures {
         bench.progress.begin(measure.name);
+        bench.dropped.set(0);
         match (measure.run)(&bench) {
-            Ok(section) => {
+            Ok(mut section) => {
+                if bench.dropped.get() > 0 {
+                    section.how.push_str(&format!(" Rounds dropped for other load: {}.", bench.dropped.get()));
+                }
                 bench.progress.print(&section.markdown());
                 sections.push(section);
             }

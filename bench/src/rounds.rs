@@ -8,7 +8,7 @@ use crate::{contender::Contender, drain::Drain, figures::show, measures::Bench, 
 /// were near in time. A machine's speed drifts by up to two within minutes.
 pub(crate) struct Rounds {
     pub(crate) rounds: Vec<Vec<Drain>>,
-    pub(crate) dropped: usize,
+    dropped: usize,
 }
 
 impl Rounds {
@@ -18,18 +18,29 @@ impl Rounds {
         contenders: &[&dyn Contender],
         mut run: impl FnMut(&dyn Contender) -> Result<Drain>,
     ) -> Result<Self> {
+        let run = |round: usize, contender: &&dyn Contender| {
+            bench.progress.say(&format!("round {} of {count}: {}", round + 1, contender.name()));
+            run(*contender)
+        };
+        let must_drop =
+            |round: &[Drain]| bench.must_drop(round.iter().map(|run| (run.contender.as_str(), run.other_load)));
+        Self::interleave(count, contenders, run, must_drop)
+    }
+
+    fn interleave<T: Clone>(
+        count: usize,
+        contenders: &[T],
+        mut run: impl FnMut(usize, &T) -> Result<Drain>,
+        must_drop: impl Fn(&[Drain]) -> bool,
+    ) -> Result<Self> {
         let mut this = Self { rounds: Vec::new(), dropped: 0 };
         while this.rounds.len() < count {
             let mut order = contenders.to_vec();
             if (this.rounds.len() + this.dropped) % 2 == 1 {
                 order.reverse();
             }
-            let mut round = Vec::new();
-            for contender in order {
-                bench.progress.say(&format!("round {} of {count}: {}", this.rounds.len() + 1, contender.name()));
-                round.push(run(contender)?);
-            }
-            if bench.must_drop(round.iter().map(|run| (run.contender.as_str(), run.other_load))) {
+            let round: Vec<_> = order.iter().map(|one| run(this.rounds.len(), one)).collect::<Result<_>>()?;
+            if must_drop(&round) {
                 this.dropped += 1;
                 ensure!(this.dropped <= 2 * count, "this machine is too busy to measure on");
                 continue;
@@ -96,5 +107,50 @@ impl Rounds {
             ]);
         }
         vec![absolute, ratios]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(contender: &str, other_load: f64) -> Drain {
+        Drain {
+            contender: contender.to_owned(),
+            count: 1,
+            recorded_ms: 1.0,
+            rate: 1.0,
+            enqueue_rate: 1.0,
+            cpu_us: BTreeMap::new(),
+            total_cpu_us: 1.0,
+            sink_cpu_us: 1.0,
+            other_load,
+            repeated: 0,
+            early: 0,
+            memory: BTreeMap::new(),
+        }
+    }
+
+    fn is_loud(round: &[Drain]) -> bool {
+        round.iter().any(|run| run.other_load > 0.5)
+    }
+
+    #[test]
+    fn rounds_go_forwards_and_backwards_and_a_loud_one_is_made_up_for() {
+        let mut ran = Vec::new();
+        let run = |round, contender: &&str| {
+            ran.push(format!("{round}{contender}"));
+            Ok(drain(contender, if ran.len() == 4 { 1.0 } else { 0.0 }))
+        };
+        let rounds = Rounds::interleave(2, &["a", "b"], run, is_loud).unwrap();
+        assert_eq!(ran, ["0a", "0b", "1b", "1a", "1a", "1b"]);
+        assert_eq!((rounds.rounds.len(), rounds.dropped), (2, 1));
+        assert!(rounds.rounds.iter().flatten().all(|run| run.other_load == 0.0), "nothing of the loud one counts");
+    }
+
+    #[test]
+    fn where_it_is_always_loud_there_are_no_figures() {
+        let rounds = Rounds::interleave(2, &["a"], |_, contender| Ok(drain(contender, 1.0)), is_loud);
+        assert_eq!(rounds.err().unwrap().to_string(), "this machine is too busy to measure on");
     }
 }

@@ -32,8 +32,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<Section> {
         name: "drain",
         how: format!(
             "{} notifications, each of a process of its own, fall due at one moment; the clock stops when every \
-             outcome is recorded. {} rounds, {} dropped for other load.",
-            bench.count, bench.rounds, rounds.dropped
+             outcome is recorded. {} rounds.",
+            bench.count, bench.rounds
         ),
         tables,
         plots: Vec::new(),

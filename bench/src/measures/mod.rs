@@ -9,6 +9,8 @@ mod schedules;
 mod slow_provider;
 mod stop;
 
+use std::cell::Cell;
+
 use anyhow::Result;
 
 use crate::{contender::Contender, progress::Progress, report::Section, stage::Stage};
@@ -24,6 +26,8 @@ pub(crate) struct Bench<'a> {
     /// Everything small and short, to see that it works rather than to know.
     pub(crate) quick: bool,
     pub(crate) progress: Progress,
+    /// Rounds of this measure.
+    pub(crate) dropped: Cell<usize>,
 }
 
 /// A round with more load of others than this is not counted.
@@ -32,14 +36,20 @@ const MOST_OTHER_LOAD: f64 = 0.05;
 impl Bench<'_> {
     /// Whether a round must be dropped, by what others used of the machine beside each of its contenders; says so. Small ones
     /// never are: the bench's own work before and after them weighs too much.
-    pub(crate) fn must_drop<'a>(&self, mut loads: impl Iterator<Item = (&'a str, f64)>) -> bool {
-        let disturbed = loads.find(|(_, other_load)| !self.quick && *other_load > MOST_OTHER_LOAD);
+    pub(crate) fn must_drop<'a>(&self, loads: impl Iterator<Item = (&'a str, f64)>) -> bool {
+        let disturbed = if self.quick { None } else { disturbed(loads) };
         if let Some((contender, other_load)) = disturbed {
+            self.dropped.set(self.dropped.get() + 1);
             let percent = other_load * 100.0;
             self.progress.print(&format!("a round is dropped: {percent:.0}% other load beside {contender}"));
         }
         disturbed.is_some()
     }
+}
+
+/// The first that had too much beside it, and how much.
+fn disturbed<'a>(mut loads: impl Iterator<Item = (&'a str, f64)>) -> Option<(&'a str, f64)> {
+    loads.find(|(_, other_load)| *other_load > MOST_OTHER_LOAD)
 }
 
 /// A measure.
@@ -64,3 +74,14 @@ pub(crate) const MEASURES: &[Measure] = &[
     Measure { name: "schedules", has_peers: false, run: schedules::measure },
     Measure { name: "retention", has_peers: false, run: retention::measure },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_twentieth_of_other_load_is_too_much() {
+        assert_eq!(disturbed([("a", 0.05), ("b", 0.0)].into_iter()), None);
+        assert_eq!(disturbed([("a", 0.05), ("b", 0.051)].into_iter()), Some(("b", 0.051)));
+    }
+}
