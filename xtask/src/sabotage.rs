@@ -84,8 +84,14 @@ const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "backlog",
         file: "shared/store/src/dispatch.rs",
-        guard: "        AND NOT (n.confirmed_at IS NOT NULL AND n.channel = ANY($4))\n",
-        without: "",
+        // It stands there twice: where rows are chosen, and for one that has changed since.
+        guard: "WHERE n.id = ANY (ARRAY(SELECT id FROM due WHERE NOT is_left)) AND n.state IN ('scheduled', 'queued', 'retrying')\n        \
+                AND coalesce(n.wake_at <= tocsin_now() + $3 * interval '1 microsecond', false)\n        \
+                AND coalesce(n.busy_until <= tocsin_now(), true)\n        \
+                AND NOT (n.confirmed_at IS NOT NULL AND n.channel = ANY($4))\n",
+        without: "WHERE n.id = ANY (ARRAY(SELECT id FROM due)) AND n.state IN ('scheduled', 'queued', 'retrying')\n        \
+                  AND coalesce(n.wake_at <= tocsin_now() + $3 * interval '1 microsecond', false)\n        \
+                  AND coalesce(n.busy_until <= tocsin_now(), true)\n",
         tests: "package(store)",
     },
     Sabotage {
