@@ -137,6 +137,29 @@ async fn a_message_that_the_broker_lost_is_published_again() {
 }
 
 #[tokio::test]
+async fn a_row_that_somebody_holds_keeps_no_other_from_being_called() {
+    let arena = Arena::new().await;
+    let _bridge = arena.start("bridge").await;
+    let activator = arena.start("activator").await;
+    let numbers: Vec<_> = (0..10).map(|n| format!("+38591{n:07}")).collect();
+    arena.start_calls("r", -1, &numbers.iter().map(String::as_str).collect::<Vec<_>>());
+    arena.notifications_in("queued", 10, 20).await;
+    // It would wait for the row as well, before it can note that they are confirmed.
+    activator.stop().await;
+    let mut somebody = arena.database.pool.begin().await.unwrap();
+    testkit::raw("SELECT FROM notification ORDER BY id LIMIT 1 FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    let worker = arena.start("notifier-phone").await;
+    arena.notifications_in("delivered", 9, 30).await;
+    arena.start_calls("later", -1, &["+385920000000"]);
+    let _activator = arena.start("activator").await;
+    arena.notifications_in("delivered", 10, 30).await;
+    ready_again(&worker).await;
+    somebody.rollback().await.unwrap();
+    arena.notifications_in("delivered", 11, 30).await;
+    assert_eq!(arena.simulator.called().len(), 11);
+}
+
+#[tokio::test]
 async fn a_row_that_somebody_holds_keeps_no_other_call_from_being_recorded() {
     let arena = Arena::new().await;
     arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 3000}]));

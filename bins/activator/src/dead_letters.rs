@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use broker::{Backoff, Consumer, Delivery};
 use runtime::chance;
@@ -20,10 +23,10 @@ pub(crate) async fn keep_draining(activator: Arc<Activator>) {
     let component = &activator.dead_letters;
     let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
+        let began = Instant::now();
         let draining = async {
             let mut consumer = Consumer::open(&activator.broker, QUEUE, 100).await?;
             component.up();
-            backoff.reset();
             loop {
                 let delivery = tokio::select! {
                     delivery = consumer.next() => delivery?,
@@ -48,7 +51,7 @@ pub(crate) async fn keep_draining(activator: Arc<Activator>) {
         let drained: broker::Result<()> = draining.await;
         if let Err(error) = drained {
             component.down(error);
-            activator.lifecycle.pause(backoff.next(chance())).await;
+            activator.lifecycle.pause(backoff.next_after(began.elapsed(), chance())).await;
         }
     }
 }

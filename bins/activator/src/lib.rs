@@ -11,7 +11,7 @@ mod retention;
 mod scheduler;
 mod session;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use broker::Broker;
 use runtime::{
@@ -135,6 +135,7 @@ async fn check(store: &Store, broker: &Broker, mut checks: Checks) -> Result<(),
 async fn listen_for_hints(activator: Arc<Activator>) {
     let mut backoff = broker::Backoff::default();
     loop {
+        let began = Instant::now();
         let listening = async {
             let mut hints = activator.store.listen_for_due_hints().await?;
             loop {
@@ -148,7 +149,7 @@ async fn listen_for_hints(activator: Arc<Activator>) {
         if let Err(error) = ended {
             tracing::debug!(%error, "no hints for now; the poll makes up for them");
         }
-        if !activator.lifecycle.pause(backoff.next(runtime::chance())).await {
+        if !activator.lifecycle.pause(backoff.next_after(began.elapsed(), runtime::chance())).await {
             return;
         }
     }

@@ -34,11 +34,11 @@ pub(crate) async fn run_until_stopped(activator: Arc<Activator>) {
     let confirmed = Confirmed::start(Arc::clone(&activator));
     let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
+        let began = Instant::now();
         // Nothing is claimed while nobody could take it.
         match Publisher::open(&activator.broker, &[crate::dispatcher::EXCHANGE]).await {
             Ok(publisher) => {
                 activator.broker_health.up();
-                backoff.reset();
                 let mut dispatcher = Dispatcher::new(Arc::clone(&activator), publisher, confirmed.clone());
                 if let Err(error) = dispatch(&activator, &mut dispatcher).await {
                     activator.broker_health.down(&error);
@@ -47,7 +47,7 @@ pub(crate) async fn run_until_stopped(activator: Arc<Activator>) {
             }
             Err(error) => activator.broker_health.down(error),
         }
-        activator.lifecycle.pause(backoff.next(chance())).await;
+        activator.lifecycle.pause(backoff.next_after(began.elapsed(), chance())).await;
     }
     confirmed.end().await;
 }

@@ -1,10 +1,13 @@
 use std::{
+    collections::HashMap,
     error::Error,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
+    sync::{Arc, Mutex},
 };
 
+use futures_util::{FutureExt, future::Shared};
 use http_client::Lookup;
 use url::{Host, Url};
 
@@ -73,30 +76,49 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+type Found = Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, Arc<io::Error>>> + Send>>;
 
 /// Resolves names, to public addresses or not at all if only those are allowed. The connection is made to what is answered
 /// here, so a name can't be one thing when it is looked at and another when it is used.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Names {
     look_up: fn(String) -> Found,
     is_allowed: fn(IpAddr) -> bool,
+    under_way: Arc<Mutex<HashMap<String, Shared<Found>>>>,
 }
 
 impl Names {
     pub(crate) fn new(allow_private: bool) -> Self {
-        Self { look_up: system_lookup, is_allowed: if allow_private { |_| true } else { is_public } }
+        Self::of(system_lookup, if allow_private { |_| true } else { is_public })
     }
 
-    pub(crate) fn resolve(self, name: String) -> Lookup {
+    fn of(look_up: fn(String) -> Found, is_allowed: fn(IpAddr) -> bool) -> Self {
+        Self { look_up, is_allowed, under_way: Arc::default() }
+    }
+
+    pub(crate) fn resolve(&self, name: String) -> Lookup {
+        let (lookup, is_allowed) = (self.look_up_once(name), self.is_allowed);
         Box::pin(async move {
-            let found = (self.look_up)(name).await?;
+            let found = lookup.await?;
             // One that is not public among others is a trick, not an accident.
-            if !found.iter().copied().all(self.is_allowed) {
+            if !found.iter().copied().all(is_allowed) {
                 return Err(NotPublic.into());
             }
             Ok(found.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
         })
+    }
+
+    /// Joins the lookup of this name that is under way. The system's resolver holds a thread until it has an answer, however
+    /// long nobody waits for it any more, and a name whose servers are silent is to hold no more than one of them.
+    fn look_up_once(&self, name: String) -> Shared<Found> {
+        let mut under_way = self.under_way.lock().expect("nobody panics while holding this lock");
+        under_way.retain(|_, lookup| lookup.peek().is_none());
+        let begin = |name: &String| {
+            let lookup = (self.look_up)(name.clone()).shared();
+            tokio::spawn(lookup.clone().map(drop));
+            lookup
+        };
+        under_way.entry(name).or_insert_with_key(begin).clone()
     }
 }
 
@@ -211,8 +233,30 @@ mod tests {
             let found = ["93.184.215.14", "10.0.0.1"].map(|text| IpAddr::from_str(text).unwrap());
             Box::pin(async move { Ok(found.to_vec()) })
         }
-        let names = Names { look_up: mixed, is_allowed: is_public };
+        let names = Names::of(mixed, is_public);
         assert_eq!(posted(names, "http://mixed.example/").await, Reply::Unreachable(PRIVATE.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_servers_are_silent_is_looked_up_once_however_many_ask() {
+        static LOOKUPS: AtomicU32 = AtomicU32::new(0);
+        fn silent_at_first(_: String) -> Found {
+            Box::pin(async move {
+                if LOOKUPS.fetch_add(1, Ordering::SeqCst) == 0 {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Err(io::Error::other("no such name").into())
+            })
+        }
+        let names = Names::of(silent_at_first, is_public);
+        let given_up = || tokio::time::timeout(Duration::from_millis(20), names.resolve("silent.example".to_owned()));
+        for _ in 0..5 {
+            given_up().await.unwrap_err();
+        }
+        names.resolve("silent.example".to_owned()).await.unwrap_err();
+        assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
+        names.resolve("silent.example".to_owned()).await.unwrap_err();
+        assert_eq!(LOOKUPS.load(Ordering::SeqCst), 2, "what was answered is asked again");
     }
 
     async fn listeners_on_one_port() -> (TcpListener, TcpListener) {
@@ -234,7 +278,7 @@ mod tests {
             let last = if LOOKUPS.fetch_add(1, Ordering::SeqCst) == 0 { 2 } else { 1 };
             Box::pin(async move { Ok(vec![Ipv4Addr::new(127, 0, 0, last).into()]) })
         }
-        let names = Names { look_up: changing, is_allowed: |address| address != Ipv4Addr::LOCALHOST };
+        let names = Names::of(changing, |address| address != Ipv4Addr::LOCALHOST);
 
         let (public, private) = listeners_on_one_port().await;
         let port = public.local_addr().unwrap().port();
@@ -244,7 +288,7 @@ mod tests {
             assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         };
-        let (first, ()) = tokio::join!(posted(names, &url), answer);
+        let (first, ()) = tokio::join!(posted(names.clone(), &url), answer);
         assert!(matches!(first, Reply::Answered(answered) if answered.status == 204));
         assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
         assert_eq!(posted(names, &url).await, Reply::Unreachable(PRIVATE.to_owned()));

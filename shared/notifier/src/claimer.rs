@@ -11,7 +11,7 @@ use domain::{NotificationId, provider::Allowance};
 use futures_timer::Delay;
 use jiff::{SignedDuration, Timestamp};
 use runtime::{Lifecycle, failpoint};
-use store::{ClaimBatch, ClaimRequest};
+use store::{ClaimBatch, ClaimRequest, Disposition};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::sleep,
@@ -40,6 +40,9 @@ const REST: Duration = Duration::from_millis(500);
 /// The earliest that a message may be for its time, by the database, and still be waited for here. Beyond that the
 /// activator brings it again.
 const HOLDABLE: SignedDuration = SignedDuration::from_mins(1);
+
+/// How long to leave a row alone that somebody has locked.
+const LOCKED_REST: SignedDuration = SignedDuration::from_secs(1);
 
 /// The longest wait before the database is asked again, as its clock may have been set.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
@@ -173,17 +176,9 @@ struct ClaimAttempt {
 
 impl ClaimAttempt {
     async fn run<C: Channel>(self, worker: Arc<Worker<C>>, claim: OwnedSemaphorePermit) {
-        let ids: Vec<_> = self.items.iter().map(|item| item.id).collect();
-        let request = ClaimRequest {
-            channel: C::NAME,
-            worker: &self.worker_name,
-            ids: &ids,
-            lease: worker.lease(),
-            property: C::PROPERTY,
-        };
         failpoint("notifier.taken", "");
-        let sent = Instant::now();
-        let batch = worker.store.notifications_claim(request).await;
+        let ids: Vec<_> = self.items.iter().map(|item| item.id).collect();
+        let (batch, sent, skip_locked) = self.claim(&worker, &ids).await;
         let quick = batch.is_ok() && sent.elapsed() < CLAIM_FRESHNESS / 2;
         self.adjust_claim_size(quick);
         drop(claim);
@@ -205,7 +200,7 @@ impl ClaimAttempt {
                 if !batch.claims.is_empty() {
                     failpoint("notifier.claimed", "");
                 }
-                self.start_calls(&worker, batch, sent).await;
+                self.start_calls(&worker, batch, sent, skip_locked).await;
             }
             Err(error) => {
                 worker.database.down(&error);
@@ -216,13 +211,44 @@ impl ClaimAttempt {
         }
     }
 
+    /// Claims them or, where somebody has locked one of them, the others. Answers also when the claim was sent, and whether it
+    /// left out what is locked.
+    async fn claim<C: Channel>(
+        &self,
+        worker: &Worker<C>,
+        ids: &[NotificationId],
+    ) -> (store::Result<ClaimBatch>, Instant, bool) {
+        let mut skip_locked = self.items.iter().any(|item| item.is_locked);
+        loop {
+            let request = ClaimRequest {
+                channel: C::NAME,
+                worker: &self.worker_name,
+                ids,
+                lease: worker.lease(),
+                property: C::PROPERTY,
+                skip_locked,
+            };
+            let sent = Instant::now();
+            match worker.store.notifications_claim(request).await {
+                Err(error) if error.disposition() == Disposition::TooMuch && !skip_locked => skip_locked = true,
+                batch => return (batch, sent, skip_locked),
+            }
+        }
+    }
+
     fn adjust_claim_size(&self, quick: bool) {
         let size = self.claim_size.load(Ordering::Relaxed);
         let size = if quick { (size + size / 4 + 1).min(MAX_CLAIM) } else { (size / 2).max(1) };
         self.claim_size.store(size, Ordering::Relaxed);
     }
 
-    async fn start_calls<C: Channel>(mut self, worker: &Arc<Worker<C>>, batch: ClaimBatch, sent: Instant) {
+    async fn start_calls<C: Channel>(
+        mut self,
+        worker: &Arc<Worker<C>>,
+        batch: ClaimBatch,
+        sent: Instant,
+        skip_locked: bool,
+    ) {
         let mut items: HashMap<NotificationId, Item> = HashMap::with_capacity(self.items.len());
         // Several messages may name the same one.
         let mut left: Vec<Item> = self.items.into_iter().filter_map(|item| items.insert(item.id, item)).collect();
@@ -249,17 +275,18 @@ impl ClaimAttempt {
         left.extend(items.into_values());
         if !left.is_empty() {
             count("not_claimable", left.len());
-            put_back_or_done::<C>(worker, left, batch.now, &self.returned).await;
+            put_back_or_done::<C>(worker, left, batch.now, skip_locked, &self.returned).await;
         }
     }
 }
 
 /// What could not be claimed is done with, unless the database says that it waits: its time is only just to come, or the channel
-/// was paused at that moment.
+/// was paused at that moment, or somebody has its row locked.
 async fn put_back_or_done<C: Channel>(
     worker: &Worker<C>,
     left: Vec<Item>,
     now: Timestamp,
+    skip_locked: bool,
     returned: &mpsc::UnboundedSender<Returned>,
 ) {
     let ids: Vec<_> = left.iter().map(|item| item.id).collect();
@@ -267,6 +294,16 @@ async fn put_back_or_done<C: Channel>(
     let waiting: HashMap<NotificationId, Timestamp> = waiting.into_iter().collect();
     for item in left {
         match waiting.get(&item.id) {
+            Some(&due_at) if skip_locked && due_at <= now => {
+                let notification = item.id.0;
+                tracing::warn!(
+                    event = "claim_held_up",
+                    notification,
+                    "its row is locked: tried again, the others go on"
+                );
+                let again = Item { due_at: Some(now + LOCKED_REST), is_locked: true, ..item };
+                give_back(returned, Returned::Ready(again));
+            }
             Some(&due_at) if is_worth_a_wait(due_at, now) => {
                 give_back(returned, Returned::Ready(Item { due_at: Some(due_at), ..item }));
             }

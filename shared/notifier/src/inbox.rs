@@ -15,6 +15,8 @@ use crate::receipt::Receipt;
 pub(crate) struct Item {
     pub(crate) id: NotificationId,
     pub(crate) due_at: Option<Timestamp>,
+    /// Somebody had its row locked when it was to be claimed.
+    pub(crate) is_locked: bool,
     pub(crate) receipt: Receipt,
 }
 

@@ -1,4 +1,7 @@
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use broker::{Backoff, Broker, Consumer, Delivery};
 use futures_util::FutureExt;
@@ -57,11 +60,10 @@ pub(crate) async fn take_in(
 ) -> Option<EndingSession> {
     let mut backoff = Backoff::default();
     while !lifecycle.stop.is_cancelled() {
-        let open = *gate.borrow();
+        let (open, began) = (*gate.borrow(), Instant::now());
         let error = match Consumer::open(&broker, &queue, if open { prefetch } else { 1 }).await {
             Ok(consumer) => {
                 component.up();
-                backoff.reset();
                 match consume(consumer, &items, settled(&mut gate, open), &lifecycle).await {
                     Ok(End::Stopping(session)) => return Some(session),
                     Ok(End::Gate(consumer)) => {
@@ -74,7 +76,7 @@ pub(crate) async fn take_in(
             Err(error) => error,
         };
         component.down(error);
-        lifecycle.pause(backoff.next(chance())).await;
+        lifecycle.pause(backoff.next_after(began.elapsed(), chance())).await;
     }
     None
 }
@@ -134,7 +136,7 @@ fn accept(delivery: Delivery, receipts: &Receipts, items: &mpsc::UnboundedSender
     };
     let receipt = receipts.message(delivery.tag, dispatch.items.len());
     for item in dispatch.items {
-        let item = Item { id: item.id, due_at: item.due_at, receipt: receipt.clone() };
+        let item = Item { id: item.id, due_at: item.due_at, is_locked: false, receipt: receipt.clone() };
         if items.send(item).is_err() {
             tracing::debug!("stopping: the message goes back to the broker");
         }

@@ -25,6 +25,8 @@ pub struct ClaimRequest<'a> {
     pub lease: Duration,
     /// A property to read along, so that a change of it is seen at the very next claim.
     pub property: Option<&'a str>,
+    /// Leave out what somebody else has locked, instead of waiting for it. Dearer, so only where that is to be expected.
+    pub skip_locked: bool,
 }
 
 /// A notification that this worker, and no other, may call now.
@@ -114,7 +116,10 @@ pub struct ClaimBatch {
 // The guard stands in the update itself: a state that was read before the lock was had lets a claim pass after a stop. From the
 // other table nothing is decided. `wake_at` is hardly ever later than the end of the claim, and so stays as it is: an update
 // that touches no index is cheap.
-const CLAIM: &str = "
+macro_rules! claim_of {
+    ($ids:literal) => {
+        concat!(
+            "
 UPDATE notification n SET
     state = CASE
         WHEN n.expires_at <= tocsin_now() THEN 'failed'::notification_state ELSE 'sending'::notification_state
@@ -131,12 +136,22 @@ UPDATE notification n SET
     open_failure_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
     reason = CASE WHEN n.expires_at <= tocsin_now() THEN 'max-age was over before it could be sent' END
 FROM notification_content c
-WHERE n.id = ANY($1) AND n.channel = $2 AND n.state IN ('queued', 'retrying')
+WHERE n.id = ANY(",
+            $ids,
+            ") AND n.channel = $2 AND n.state IN ('queued', 'retrying')
     AND (n.due_at <= tocsin_now() OR n.expires_at <= tocsin_now())
     AND NOT EXISTS (SELECT FROM channel_pause WHERE channel IN ($2, 'all'))
     AND c.notification_id = n.id
 RETURNING tocsin_now() AS now, n.id, n.state = 'failed' AS is_expired, n.fence, n.attempts, n.max_attempts,
-    n.refusals, n.on_unknown_fail, n.scheduled_at, c.run, c.process_name, c.address, c.options";
+    n.refusals, n.on_unknown_fail, n.scheduled_at, c.run, c.process_name, c.address, c.options"
+        )
+    };
+}
+
+const CLAIM: &str = claim_of!("$1");
+
+const CLAIM_UNLOCKED: &str =
+    claim_of!("ARRAY(SELECT id FROM notification WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)");
 
 const NOTHING_CLAIMED: &str = "
 SELECT tocsin_now() AS now, EXISTS (SELECT FROM channel_pause WHERE channel IN ($1, 'all')) AS paused";
@@ -171,7 +186,8 @@ const RELEASED_GRACE: Duration = Duration::from_secs(60);
 
 impl Store {
     /// Claims what may be called now, and fails what is too old. What is not due, not queued, or held by another
-    /// worker is left alone, and is not in the answer.
+    /// worker is left alone, and is not in the answer. An error of [`Disposition::TooMuch`](crate::Disposition::TooMuch) has
+    /// claimed nothing: somebody has locked one of them.
     pub async fn notifications_claim(&self, request: ClaimRequest<'_>) -> Result<ClaimBatch> {
         let ids = sorted(request.ids);
         let property = match request.property {
@@ -181,7 +197,8 @@ impl Store {
         let mut sent = Instant::now();
         let rows = self
             .fetch_all(|| {
-                let query = sqlx::query(CLAIM).bind(&ids).bind(request.channel).bind(request.worker);
+                let claim = if request.skip_locked { CLAIM_UNLOCKED } else { CLAIM };
+                let query = sqlx::query(claim).bind(&ids).bind(request.channel).bind(request.worker);
                 query.bind(request.lease.as_secs_f64())
             })
             .await?;

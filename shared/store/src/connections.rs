@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::PgConnectOptions};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -58,6 +58,11 @@ impl Connections {
         let permit = self.permit().await?;
         self.keep_only(|_| false);
         Ok((&self.pool, permit))
+    }
+
+    /// How they are made.
+    pub(crate) fn options(&self) -> Arc<PgConnectOptions> {
+        self.pool.connect_options()
     }
 
     /// Closes all in good order.

@@ -16,7 +16,7 @@ pub enum Error {
     #[error("only the database's owner can bring its schema up to date: name that user in TOCSIN_DATABASE__URL ({0})")]
     NotOwner(#[source] sqlx::migrate::MigrateError),
     /// No answer in time; whether the statement was carried out is not known.
-    #[error("database: no answer within 35 s")]
+    #[error("database: no answer in time")]
     Silence,
     /// The database URL can't be used. It is not shown, as it holds a password.
     #[error("the database URL can't be read; it looks like postgres://user:password@host:5432/tocsin")]

@@ -4,13 +4,16 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sqlx::postgres::PgListener;
+use sqlx::{
+    Executor,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit},
-    time::{Instant, sleep_until},
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
 };
 
-use crate::{Result, Store};
+use crate::{Error, Result, Store};
 
 /// The channel of all hints.
 const DUE_HINT: &str = "tocsin_due";
@@ -18,10 +21,15 @@ const DUE_HINT: &str = "tocsin_due";
 /// What a hint says that is of a schedule. Any other holds the microseconds of the due time.
 const SCHEDULE_HINT: &str = "schedule";
 
+/// After so long without a hint the server is asked whether it is still there.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How long its answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Hints that something is due soon.
 pub struct DueHints {
     listener: PgListener,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// What may be due sooner than was thought.
@@ -45,9 +53,15 @@ impl DueHint {
 }
 
 impl DueHints {
-    /// Waits for the next one.
+    /// Waits for the next one. An error as well where the server has fallen silent: on this connection nothing is ever sent, so
+    /// nobody would notice.
     pub async fn next(&mut self) -> Result<DueHint> {
-        Ok(DueHint::read(self.listener.recv().await?.payload()))
+        loop {
+            if let Ok(hint) = timeout(QUIET, self.listener.recv()).await {
+                return Ok(DueHint::read(hint?.payload()));
+            }
+            timeout(PATIENCE, self.listener.execute("SELECT")).await.map_err(|_| Error::Silence)??;
+        }
     }
 }
 
@@ -55,10 +69,15 @@ impl Store {
     /// Listens for hints that something is due soon. The listener connects again by itself; a hint may be lost, and
     /// must not be relied on.
     pub async fn listen_for_due_hints(&self) -> Result<DueHints> {
-        let (pool, permit) = self.connections.pool().await?;
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(DUE_HINT).await?;
-        Ok(DueHints { listener, _permit: permit })
+        let options = PgConnectOptions::clone(&self.connections.options());
+        // Of its own: a listener leaves a connection that has fallen silent to its pool.
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+        let listening = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(DUE_HINT).await?;
+            Ok(DueHints { listener })
+        };
+        timeout(PATIENCE, listening).await.map_err(|_| Error::Silence)?
     }
 
     /// Tells every activator that a notification is due soon, and when.

@@ -136,7 +136,7 @@ impl Store {
             Err(error) => return Err(error.into()),
         };
         // A migration may take its time, and wait for one that another program has begun.
-        let patient = PgConnectOptions::clone(&pool.connect_options())
+        let patient = PgConnectOptions::clone(&self.connections.options())
             .options([("statement_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = PgConnection::connect_with(&patient).await?;
         let mut tries = 1;

@@ -3,10 +3,10 @@ use std::{
     time::Duration,
 };
 
-use domain::{Organisation, Outcome, State};
+use domain::{NotificationId, Organisation, Outcome, State};
 use jiff::Timestamp;
 use serde_json::json;
-use store::{AttemptResult, ReceivedRequest, Store};
+use store::{AttemptResult, ClaimRequest, ReceivedRequest, Store};
 
 use crate::{claim, claim_request, due_claim, fresh, insert, insert_queued, result, state};
 
@@ -15,6 +15,10 @@ async fn stop(store: &Store, process: &str) {
     let parsed = Ok(wire::parse_request(body.as_bytes()).unwrap());
     let request = ReceivedRequest { message_id: format!("stop {process}"), body: body.into(), parsed };
     store.requests_apply("queue", &Organisation::default(), &[request]).await.unwrap();
+}
+
+fn unlocked(ids: &[NotificationId]) -> ClaimRequest<'_> {
+    ClaimRequest { skip_locked: true, ..claim_request(ids, "worker") }
 }
 
 #[tokio::test]
@@ -30,21 +34,24 @@ async fn of_two_workers_one_gets_it() {
 #[tokio::test]
 async fn after_a_stop_has_committed_no_claim_succeeds() {
     let (database, store) = fresh().await;
-    let mut claimed_first = 0;
+    let mut claimed_first = [0, 0];
     for n in 0..300 {
         let process = format!("p{n}");
         let id = insert_queued(&database, &process).await;
-        let (claimed, ()) = tokio::join!(claim(&store, id), stop(&store, &process));
+        let ids = [id];
+        let request = if n % 2 == 0 { claim_request(&ids, "worker") } else { unlocked(&ids) };
+        let (claimed, ()) = tokio::join!(store.notifications_claim(request), stop(&store, &process));
+        let is_claimed = !claimed.unwrap().claims.is_empty();
         let row = database
             .texts(&format!("SELECT state || ' ' || stop_requested FROM notification WHERE id = {id}"))
             .await
             .remove(0);
-        let expected = if claimed.is_some() { "sending true" } else { "cancelled false" };
+        let expected = if is_claimed { "sending true" } else { "cancelled false" };
         assert_eq!(row, expected);
-        claimed_first += usize::from(claimed.is_some());
+        claimed_first[n % 2] += usize::from(is_claimed);
         assert!(claim(&store, id).await.is_none(), "claimed after the stop");
     }
-    assert!(claimed_first > 0, "the race never went the other way");
+    assert!(claimed_first[0] > 0 && claimed_first[1] > 0, "the race never went the other way");
 }
 
 #[tokio::test]
@@ -207,15 +214,17 @@ async fn a_claim_that_was_given_back_is_no_refusal_and_a_retry_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_holds_is_told_apart_from_a_database_that_is_away() {
+async fn a_row_that_somebody_holds_is_told_apart_from_a_database_that_is_away_and_can_be_left_out() {
     let (database, store) = fresh().await;
-    let id = insert_queued(&database, "p").await;
+    let ids = [insert_queued(&database, "p").await, insert_queued(&database, "p").await];
     let mut somebody = database.pool.begin().await.unwrap();
-    testkit::raw("SELECT FROM notification FOR UPDATE").execute(&mut *somebody).await.unwrap();
-    let error = store.notifications_claim(claim_request(&[id], "worker")).await.unwrap_err();
+    let first = "SELECT FROM notification ORDER BY id LIMIT 1 FOR UPDATE";
+    testkit::raw(first).execute(&mut *somebody).await.unwrap();
+    let error = store.notifications_claim(claim_request(&ids, "worker")).await.unwrap_err();
     assert_eq!(error.disposition(), store::Disposition::TooMuch);
+    assert_eq!(store.notifications_claim(unlocked(&ids)).await.unwrap().claims.remove(0).id, ids[1]);
     somebody.rollback().await.unwrap();
-    assert!(claim(&store, id).await.is_some());
+    assert_eq!(store.notifications_claim(unlocked(&ids)).await.unwrap().claims.remove(0).id, ids[0]);
 }
 
 #[tokio::test]
@@ -237,7 +246,7 @@ async fn a_claim_of_another_channel_or_before_its_time_finds_nothing() {
     let (database, store) = fresh().await;
     let id = insert_queued(&database, "p").await;
     let ids = [id];
-    let other = store::ClaimRequest { channel: "console", ..claim_request(&ids, "worker") };
+    let other = ClaimRequest { channel: "console", ..claim_request(&ids, "worker") };
     assert!(store.notifications_claim(other).await.unwrap().claims.is_empty());
     database.execute("UPDATE notification SET due_at = now() + interval '1 hour'").await;
     assert!(claim(&store, id).await.is_none());
@@ -319,7 +328,7 @@ async fn a_word_of_the_broker_on_an_earlier_publication_changes_nothing() {
 #[tokio::test]
 async fn a_claim_takes_the_property_along() {
     let (database, store) = fresh().await;
-    let ask = || store::ClaimRequest { property: Some("caller-id-registry"), ..claim_request(&[], "worker") };
+    let ask = || ClaimRequest { property: Some("caller-id-registry"), ..claim_request(&[], "worker") };
     assert_eq!(store.notifications_claim(ask()).await.unwrap().property, None);
     store.property_set("caller-id-registry", &json!({"default": "+1"}), "maria").await.unwrap();
     assert_eq!(store.notifications_claim(ask()).await.unwrap().property, Some(json!({"default": "+1"})));
