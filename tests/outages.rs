@@ -160,17 +160,19 @@ async fn a_row_that_somebody_holds_keeps_no_other_from_being_called() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_holds_keeps_no_other_call_from_being_recorded() {
+async fn rows_that_somebody_holds_keep_no_other_call_from_being_recorded() {
     let arena = Arena::new().await;
-    arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 3000}]));
+    arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 6000}]));
     let _programs = arena.start_all(&["phone"]).await;
     let numbers: Vec<_> = (0..10).map(|n| format!("+38591{n:07}")).collect();
     arena.start_calls("r", -1, &numbers.iter().map(String::as_str).collect::<Vec<_>>());
     arena.notifications_in("sending", 10, 20).await;
     let mut somebody = arena.database.pool.begin().await.unwrap();
-    testkit::raw("SELECT FROM notification ORDER BY id LIMIT 1 FOR UPDATE").execute(&mut *somebody).await.unwrap();
-    arena.notifications_in("delivered", 9, 30).await;
+    testkit::raw("SELECT FROM notification ORDER BY id LIMIT 3 FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    arena.notifications_in("delivered", 7, 30).await;
+    arena.start_calls("later", -1, &["+385920000000"]);
+    arena.notifications_in("delivered", 8, 30).await;
     somebody.rollback().await.unwrap();
-    arena.notifications_in("delivered", 10, 30).await;
-    assert_eq!(arena.simulator.called().len(), 10);
+    arena.notifications_in("delivered", 11, 30).await;
+    assert_eq!(arena.simulator.called().len(), 11);
 }

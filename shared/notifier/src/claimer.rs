@@ -41,8 +41,8 @@ const REST: Duration = Duration::from_millis(500);
 /// activator brings it again.
 const HOLDABLE: SignedDuration = SignedDuration::from_mins(1);
 
-/// How long to leave a row alone that somebody has locked.
-const LOCKED_REST: SignedDuration = SignedDuration::from_secs(1);
+/// How long to leave alone what is due and was not claimed.
+const HELD_UP_REST: SignedDuration = SignedDuration::from_secs(1);
 
 /// The longest wait before the database is asked again, as its clock may have been set.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
@@ -178,7 +178,7 @@ impl ClaimAttempt {
     async fn run<C: Channel>(self, worker: Arc<Worker<C>>, claim: OwnedSemaphorePermit) {
         failpoint("notifier.taken", "");
         let ids: Vec<_> = self.items.iter().map(|item| item.id).collect();
-        let (batch, sent, skip_locked) = self.claim(&worker, &ids).await;
+        let (batch, sent) = self.claim(&worker, &ids).await;
         let quick = batch.is_ok() && sent.elapsed() < CLAIM_FRESHNESS / 2;
         self.adjust_claim_size(quick);
         drop(claim);
@@ -200,7 +200,7 @@ impl ClaimAttempt {
                 if !batch.claims.is_empty() {
                     failpoint("notifier.claimed", "");
                 }
-                self.start_calls(&worker, batch, sent, skip_locked).await;
+                self.start_calls(&worker, batch, sent).await;
             }
             Err(error) => {
                 worker.database.down(&error);
@@ -211,27 +211,31 @@ impl ClaimAttempt {
         }
     }
 
-    /// Claims them or, where somebody has locked one of them, the others. Answers also when the claim was sent, and whether it
-    /// left out what is locked.
+    /// Claims them or, where somebody has locked one of them, the others. Answers also when the claim was sent.
     async fn claim<C: Channel>(
         &self,
         worker: &Worker<C>,
         ids: &[NotificationId],
-    ) -> (store::Result<ClaimBatch>, Instant, bool) {
-        let mut skip_locked = self.items.iter().any(|item| item.is_locked);
+    ) -> (store::Result<ClaimBatch>, Instant) {
+        let (mut ids, mut unlocked_only) = (ids.to_owned(), self.items.iter().any(|item| item.was_locked));
         loop {
+            if unlocked_only {
+                match worker.store.notifications_unlocked(&ids).await {
+                    Ok(unlocked) => ids = unlocked,
+                    Err(error) => return (Err(error), Instant::now()),
+                }
+            }
             let request = ClaimRequest {
                 channel: C::NAME,
                 worker: &self.worker_name,
-                ids,
+                ids: &ids,
                 lease: worker.lease(),
                 property: C::PROPERTY,
-                skip_locked,
             };
             let sent = Instant::now();
             match worker.store.notifications_claim(request).await {
-                Err(error) if error.disposition() == Disposition::TooMuch && !skip_locked => skip_locked = true,
-                batch => return (batch, sent, skip_locked),
+                Err(error) if error.disposition() == Disposition::TooMuch && !unlocked_only => unlocked_only = true,
+                batch => return (batch, sent),
             }
         }
     }
@@ -242,13 +246,7 @@ impl ClaimAttempt {
         self.claim_size.store(size, Ordering::Relaxed);
     }
 
-    async fn start_calls<C: Channel>(
-        mut self,
-        worker: &Arc<Worker<C>>,
-        batch: ClaimBatch,
-        sent: Instant,
-        skip_locked: bool,
-    ) {
+    async fn start_calls<C: Channel>(mut self, worker: &Arc<Worker<C>>, batch: ClaimBatch, sent: Instant) {
         let mut items: HashMap<NotificationId, Item> = HashMap::with_capacity(self.items.len());
         // Several messages may name the same one.
         let mut left: Vec<Item> = self.items.into_iter().filter_map(|item| items.insert(item.id, item)).collect();
@@ -263,7 +261,7 @@ impl ClaimAttempt {
         }
         let property = Arc::new(batch.property);
         for claim in batch.claims {
-            let item = items.remove(&claim.id);
+            let item = items.remove(&claim.id).map(|item| Item { was_locked: false, ..item });
             let slot = self.slots.split(1);
             if let (Some(item), Some(slot)) = (item, slot) {
                 let ready = Ready { claim, item, property: Arc::clone(&property), claimed_since: sent, slot };
@@ -275,46 +273,48 @@ impl ClaimAttempt {
         left.extend(items.into_values());
         if !left.is_empty() {
             count("not_claimable", left.len());
-            put_back_or_done::<C>(worker, left, batch.now, skip_locked, &self.returned).await;
+            put_back_or_done::<C>(worker, left, batch.now, &self.returned).await;
         }
     }
 }
 
-/// What could not be claimed is done with, unless the database says that it waits: its time is only just to come, or the channel
-/// was paused at that moment, or somebody has its row locked.
+/// What could not be claimed is done with, unless the database says that it waits.
 async fn put_back_or_done<C: Channel>(
     worker: &Worker<C>,
     left: Vec<Item>,
     now: Timestamp,
-    skip_locked: bool,
     returned: &mpsc::UnboundedSender<Returned>,
 ) {
     let ids: Vec<_> = left.iter().map(|item| item.id).collect();
     let waiting = until_done(worker, || worker.store.notifications_waiting(C::NAME, &ids)).await;
     let waiting: HashMap<NotificationId, Timestamp> = waiting.into_iter().collect();
     for item in left {
-        match waiting.get(&item.id) {
-            Some(&due_at) if skip_locked && due_at <= now => {
-                let notification = item.id.0;
-                tracing::warn!(
-                    event = "claim_held_up",
-                    notification,
-                    "its row is locked: tried again, the others go on"
-                );
-                let again = Item { due_at: Some(now + LOCKED_REST), is_locked: true, ..item };
-                give_back(returned, Returned::Ready(again));
+        let due_at = waiting.get(&item.id).copied();
+        match due_at.and_then(|due_at| again_at(due_at, now)) {
+            Some(again_at) => {
+                let was_locked = due_at.is_some_and(|due_at| due_at <= now);
+                if was_locked {
+                    let notification = item.id.0;
+                    tracing::warn!(
+                        event = "claim_held_up",
+                        notification,
+                        "due and not claimed, as its row may be locked: tried again"
+                    );
+                }
+                give_back(returned, Returned::Ready(Item { due_at: Some(again_at), was_locked, ..item }));
             }
-            Some(&due_at) if is_worth_a_wait(due_at, now) => {
-                give_back(returned, Returned::Ready(Item { due_at: Some(due_at), ..item }));
-            }
-            Some(_) | None => item.receipt.done(),
+            None => item.receipt.done(),
         }
     }
 }
 
-/// Until it is due, or at once where it is. What is due later than that the activator brings again.
-fn is_worth_a_wait(due_at: Timestamp, now: Timestamp) -> bool {
-    due_at.duration_since(now) < HOLDABLE
+/// When to claim what waits, and was not claimed, again: at its time or, if that has come, in a moment, as somebody may have had
+/// its row locked, or the channel was paused just then. What is due much later the activator brings again.
+fn again_at(due_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    if due_at <= now {
+        return Some(now + HELD_UP_REST);
+    }
+    (due_at.duration_since(now) < HOLDABLE).then_some(due_at)
 }
 
 fn give_back(returned: &mpsc::UnboundedSender<Returned>, items: Returned) {
@@ -332,9 +332,11 @@ mod tests {
     #[test]
     fn what_waits_is_only_let_go_of_where_the_activator_brings_it_again() {
         let now = Timestamp::UNIX_EPOCH;
-        let due_in = |seconds| now + SignedDuration::from_secs(seconds);
-        assert!(is_worth_a_wait(due_in(30), now) && is_worth_a_wait(now, now) && is_worth_a_wait(due_in(-3_600), now));
-        assert!(!is_worth_a_wait(due_in(61), now));
+        let in_seconds = |seconds| now + SignedDuration::from_secs(seconds);
+        let again_in = |seconds| again_at(in_seconds(seconds), now);
+        assert_eq!(again_in(30), Some(in_seconds(30)));
+        assert_eq!((again_in(0), again_in(-3_600)), (Some(in_seconds(1)), Some(in_seconds(1))));
+        assert_eq!(again_in(61), None);
     }
 
     #[tokio::test]

@@ -1,6 +1,9 @@
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// either: the calls that are made again for the wait are an eighth more.
 const CLAIMS_TO_A_WAITING_RESULT: usize = 8;
 
+/// How long to leave rows alone that somebody has locked.
+const HELD_UP_REST: Duration = Duration::from_secs(1);
+
 /// What is to be recorded of a claim.
 pub(crate) enum Finished {
     /// The provider was called.
@@ -46,6 +52,15 @@ pub(crate) struct Uncalled {
     pub(crate) delay: Duration,
 }
 
+impl Finished {
+    fn id(&self) -> NotificationId {
+        match self {
+            Self::Called(one) => one.result.id,
+            Self::Uncalled(one) => one.item.id,
+        }
+    }
+}
+
 /// Records what came of calls, in batches that grow while the database is busy, and only then lets go of their
 /// messages. While the database is away it waits. Ends when nobody can finish anything any more.
 pub(crate) async fn record<C: Channel>(
@@ -54,19 +69,21 @@ pub(crate) async fn record<C: Channel>(
     retries: mpsc::UnboundedSender<Retry>,
     returned: mpsc::UnboundedSender<Returned>,
 ) {
-    let recorder = Recorder { worker, retries, returned };
-    let (aside, set_aside) = mpsc::unbounded_channel();
+    let recorder = Recorder { worker, retries, returned, set_aside: AtomicUsize::new(0) };
+    let (aside, held_up) = mpsc::unbounded_channel();
     let together = async {
         let aside = aside;
         let mut batch = Vec::with_capacity(BATCH);
         while finished.recv_many(&mut batch, BATCH).await > 0 {
             gather(&mut batch, &mut finished, || recorder.worker.claims_in_hand() / CLAIMS_TO_A_WAITING_RESULT).await;
-            for held_up in recorder.record(batch.drain(..)).await {
-                aside.send(held_up).unwrap_or_default();
+            let unlocked_only = recorder.set_aside.load(Ordering::Relaxed) > 0;
+            for one in recorder.record(batch.drain(..).collect(), unlocked_only).await {
+                recorder.set_aside.fetch_add(1, Ordering::Relaxed);
+                aside.send(one).unwrap_or_default();
             }
         }
     };
-    tokio::join!(together, recorder.record_one_by_one(set_aside));
+    tokio::join!(together, recorder.record_held_up(held_up));
 }
 
 /// Adds to a batch until it is large enough: to record it costs as much as fifty more rows do.
@@ -84,11 +101,20 @@ struct Recorder<C> {
     worker: Arc<Worker<C>>,
     retries: mpsc::UnboundedSender<Retry>,
     returned: mpsc::UnboundedSender<Returned>,
+    /// Held up by somebody who has locked their rows, and not recorded yet.
+    set_aside: AtomicUsize,
 }
 
 impl<C: Channel> Recorder<C> {
-    /// Answers those whose row somebody else holds.
-    async fn record(&self, finished: impl Iterator<Item = Finished>) -> Vec<Finished> {
+    /// Answers those that are held up. `unlocked_only`: the others wait for no row that somebody has locked.
+    async fn record(&self, mut finished: Vec<Finished>, unlocked_only: bool) -> Vec<Finished> {
+        let mut held_up = Vec::new();
+        if unlocked_only {
+            let ids: Vec<_> = finished.iter().map(Finished::id).collect();
+            let unlocked = until_done(&self.worker, || self.worker.store.notifications_unlocked(&ids)).await;
+            let unlocked: HashSet<_> = unlocked.into_iter().collect();
+            held_up.extend(finished.extract_if(.., |one| !unlocked.contains(&one.id())));
+        }
         let (mut called, mut uncalled) = (Vec::new(), Vec::new());
         for one in finished {
             match one {
@@ -96,9 +122,8 @@ impl<C: Channel> Recorder<C> {
                 Finished::Uncalled(one) => uncalled.push(one),
             }
         }
-        let mut held_up = Vec::new();
         if !called.is_empty() {
-            held_up.extend(self.record_calls(called).await);
+            held_up.extend(self.record_calls(called, unlocked_only).await);
         }
         if !uncalled.is_empty() {
             held_up.extend(self.release(uncalled).await);
@@ -106,24 +131,27 @@ impl<C: Channel> Recorder<C> {
         held_up
     }
 
-    /// Records what was held up, again and again, beside all the others, which do not wait for it. Each try waits for the row for
-    /// as long as the database lets it.
-    async fn record_one_by_one(&self, mut set_aside: mpsc::UnboundedReceiver<Finished>) {
-        let mut waiting = VecDeque::new();
-        loop {
-            while let Ok(one) = set_aside.try_recv() {
-                waiting.push_back(one);
+    /// Records what was held up when its row is free, while the others go on.
+    async fn record_held_up(&self, mut set_aside: mpsc::UnboundedReceiver<Finished>) {
+        let mut waiting = Vec::new();
+        while set_aside.recv_many(&mut waiting, BATCH).await > 0 {
+            while !waiting.is_empty() {
+                while let Ok(one) = set_aside.try_recv() {
+                    waiting.push(one);
+                }
+                let count = waiting.len();
+                waiting = self.record(waiting, true).await;
+                self.set_aside.fetch_sub(count - waiting.len(), Ordering::Relaxed);
+                if let Some(first) = waiting.first() {
+                    let (count, first) = (waiting.len(), first.id().0);
+                    tracing::warn!(event = "record_held_up", count, first, "their rows are locked: tried again");
+                    sleep(HELD_UP_REST).await;
+                }
             }
-            let one = match waiting.pop_front() {
-                Some(one) => Some(one),
-                None => set_aside.recv().await,
-            };
-            let Some(one) = one else { return };
-            waiting.extend(self.record([one].into_iter()).await);
         }
     }
 
-    async fn record_calls(&self, called: Vec<Called>) -> Vec<Finished> {
+    async fn record_calls(&self, called: Vec<Called>, unlocked_only: bool) -> Vec<Finished> {
         let mut held_up = Vec::new();
         let mut parts = vec![called];
         while let Some(mut part) = parts.pop() {
@@ -136,14 +164,13 @@ impl<C: Channel> Recorder<C> {
             let record = || self.worker.store.attempts_record(&results);
             match until_done_unless(&self.worker, is_given_up, record).await {
                 Ok(recorded) => self.finish(part, &recorded).await,
-                // Where fewer rows would be less in the way, or the database refuses one of them.
+                Err(error) if error.disposition() == Disposition::TooMuch && (!unlocked_only || part.len() == 1) => {
+                    held_up.extend(part.into_iter().map(|one| Finished::Called(Box::new(one))));
+                }
+                // Until the one is found that the database refuses, or that takes it too long.
                 Err(_) if part.len() > 1 => {
                     let second = part.split_off(part.len() / 2);
                     parts.extend([second, part]);
-                }
-                Err(error) if error.disposition() == Disposition::TooMuch => {
-                    tracing::warn!(event = "record_held_up", notification, %error, "tried again, the others go on");
-                    held_up.extend(part.into_iter().map(|one| Finished::Called(Box::new(one))));
                 }
                 Err(error) => {
                     tracing::error!(event = "bug", notification, %error, "can't be recorded: its claim will run out");
@@ -161,7 +188,12 @@ impl<C: Channel> Recorder<C> {
         let late = |one: &&Called| !recorded.contains_key(&(one.result.id, one.result.fence));
         let late: Vec<_> = called.iter().filter(late).map(|one| &one.result).collect();
         if !late.is_empty() {
-            until_done(&self.worker, || self.worker.store.attempts_record_late(&late)).await;
+            let is_given_up = |disposition| disposition == Disposition::TooMuch;
+            let record = || self.worker.store.attempts_record_late(&late);
+            if let Err(error) = until_done_unless(&self.worker, is_given_up, record).await {
+                let (count, first) = (late.len(), late[0].id.0);
+                tracing::warn!(event = "late_answers_lost", count, first, %error, "the history goes without them");
+            }
         }
         log_together(|| {
             for Called { result, claim, receipt } in called {
@@ -194,8 +226,7 @@ impl<C: Channel> Recorder<C> {
             tracing::warn!(event = "released", count, first, reason, "claimed, and given back without a call");
             let is_given_up = |disposition| disposition == Disposition::TooMuch;
             let release = || self.worker.store.notifications_release(&claims, delay);
-            if let Err(error) = until_done_unless(&self.worker, is_given_up, release).await {
-                tracing::warn!(event = "release_held_up", count, first, %error, "tried again one by one, the others go on");
+            if until_done_unless(&self.worker, is_given_up, release).await.is_err() {
                 held_up.extend(group.into_iter().map(Finished::Uncalled));
                 continue;
             }

@@ -25,8 +25,6 @@ pub struct ClaimRequest<'a> {
     pub lease: Duration,
     /// A property to read along, so that a change of it is seen at the very next claim.
     pub property: Option<&'a str>,
-    /// Leave out what somebody else has locked, instead of waiting for it. Dearer, so only where that is to be expected.
-    pub skip_locked: bool,
 }
 
 /// A notification that this worker, and no other, may call now.
@@ -116,10 +114,7 @@ pub struct ClaimBatch {
 // The guard stands in the update itself: a state that was read before the lock was had lets a claim pass after a stop. From the
 // other table nothing is decided. `wake_at` is hardly ever later than the end of the claim, and so stays as it is: an update
 // that touches no index is cheap.
-macro_rules! claim_of {
-    ($ids:literal) => {
-        concat!(
-            "
+const CLAIM: &str = "
 UPDATE notification n SET
     state = CASE
         WHEN n.expires_at <= tocsin_now() THEN 'failed'::notification_state ELSE 'sending'::notification_state
@@ -136,22 +131,12 @@ UPDATE notification n SET
     open_failure_at = CASE WHEN n.expires_at <= tocsin_now() THEN tocsin_now() END,
     reason = CASE WHEN n.expires_at <= tocsin_now() THEN 'max-age was over before it could be sent' END
 FROM notification_content c
-WHERE n.id = ANY(",
-            $ids,
-            ") AND n.channel = $2 AND n.state IN ('queued', 'retrying')
+WHERE n.id = ANY($1) AND n.channel = $2 AND n.state IN ('queued', 'retrying')
     AND (n.due_at <= tocsin_now() OR n.expires_at <= tocsin_now())
     AND NOT EXISTS (SELECT FROM channel_pause WHERE channel IN ($2, 'all'))
     AND c.notification_id = n.id
 RETURNING tocsin_now() AS now, n.id, n.state = 'failed' AS is_expired, n.fence, n.attempts, n.max_attempts,
-    n.refusals, n.on_unknown_fail, n.scheduled_at, c.run, c.process_name, c.address, c.options"
-        )
-    };
-}
-
-const CLAIM: &str = claim_of!("$1");
-
-const CLAIM_UNLOCKED: &str =
-    claim_of!("ARRAY(SELECT id FROM notification WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)");
+    n.refusals, n.on_unknown_fail, n.scheduled_at, c.run, c.process_name, c.address, c.options";
 
 const NOTHING_CLAIMED: &str = "
 SELECT tocsin_now() AS now, EXISTS (SELECT FROM channel_pause WHERE channel IN ($1, 'all')) AS paused";
@@ -181,6 +166,9 @@ const WAITING: &str = "
 SELECT n.id, n.due_at FROM unnest($1::bigint[]) AS x(id) JOIN notification n ON n.id = x.id
 WHERE n.channel = $2 AND n.state IN ('queued', 'retrying')";
 
+const UNLOCKED: &str = "
+SELECT id FROM notification WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
+
 /// How long a worker that released may take to claim again, before the activator publishes once more.
 const RELEASED_GRACE: Duration = Duration::from_secs(60);
 
@@ -197,8 +185,7 @@ impl Store {
         let mut sent = Instant::now();
         let rows = self
             .fetch_all(|| {
-                let claim = if request.skip_locked { CLAIM_UNLOCKED } else { CLAIM };
-                let query = sqlx::query(claim).bind(&ids).bind(request.channel).bind(request.worker);
+                let query = sqlx::query(CLAIM).bind(&ids).bind(request.channel).bind(request.worker);
                 query.bind(request.lease.as_secs_f64())
             })
             .await?;
@@ -258,6 +245,13 @@ impl Store {
         let waiting =
             |row: &PgRow| Ok((NotificationId(row.try_get("id")?), row.try_get::<SqlTimestamp, _>("due_at")?.to_jiff()));
         rows.iter().map(waiting).collect()
+    }
+
+    /// Of these the ones whose rows nobody has locked at this moment: a statement of those alone waits for nobody.
+    pub async fn notifications_unlocked(&self, ids: &[NotificationId]) -> Result<Vec<NotificationId>> {
+        let ids = sorted(ids);
+        let rows = self.fetch_all(|| sqlx::query(UNLOCKED).bind(&ids)).await?;
+        rows.iter().map(|row| Ok(NotificationId(row.try_get("id")?))).collect()
     }
 }
 

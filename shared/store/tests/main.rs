@@ -61,7 +61,7 @@ async fn due_claim(
 
 fn claim_request<'a>(ids: &'a [NotificationId], worker: &'a str) -> ClaimRequest<'a> {
     let lease = Duration::from_secs(40);
-    ClaimRequest { channel: "phone", worker, ids, lease, property: None, skip_locked: false }
+    ClaimRequest { channel: "phone", worker, ids, lease, property: None }
 }
 
 async fn claim(store: &Store, id: NotificationId) -> Option<Claim> {
