@@ -104,8 +104,8 @@ pub(crate) struct Retried {
     pub(crate) dry_run: bool,
     /// How many are tried again, or would be.
     pub(crate) retried: i64,
-    /// How many are left alone, since their process was stopped, or started again, after they were made. Each can be
-    /// tried again by its number.
+    /// How many are left alone, since their process was stopped, or started again, after they were made, or is locked at
+    /// this moment. Each can be tried again by its number.
     pub(crate) left_alone: i64,
     /// When the last of them is called at the earliest.
     pub(crate) last_due_at: Option<String>,

@@ -155,7 +155,12 @@ impl From<Error> for Problem {
             (_, Disposition::TooMuch | Disposition::Conflict | Disposition::Wait) => {
                 tracing::warn!(event = "database_away", %error, "a request was not answered");
                 let title = "the database is away, or busy with that";
-                let detail = "nothing was changed that was not confirmed; try again soon";
+                let detail = match &error {
+                    Error::Interrupted { retried, .. } => {
+                        format!("{retried} are tried again, and the rest is as it was; try again soon, for the rest")
+                    }
+                    _ => "nothing was changed that was not confirmed; try again soon".to_owned(),
+                };
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail).advising(Advice::RetryAfter(2))
             }
         }

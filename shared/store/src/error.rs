@@ -24,6 +24,14 @@ pub enum Error {
     /// The schema is older than this program.
     #[error("the database lacks migration {0}: run `tocsin migrate` as its owner")]
     SchemaOutdated(i64),
+    /// Of many only the first were retried.
+    #[error("{retried} were retried, and then: {cause}")]
+    Interrupted {
+        /// How many.
+        retried: i64,
+        /// What the others met.
+        cause: Box<Error>,
+    },
     /// A row that no program of this version can have written.
     #[error("table {table}, {column} of row {id}: {problem}")]
     Row {
@@ -64,6 +72,7 @@ impl Error {
                     _ => Disposition::Wait,
                 }
             }
+            Self::Interrupted { cause, .. } => cause.disposition(),
             Self::Database(_)
             | Self::Migration(_)
             | Self::NotOwner(_)

@@ -6,7 +6,7 @@ use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use serde_json::Value;
 use sqlx::{Connection, Row, postgres::PgRow};
 
-use crate::{Error, Result, ScheduleRecord, Store, pool::Statement};
+use crate::{Disposition, Error, Result, ScheduleRecord, Store, pool::Statement};
 
 /// What came of a change to one notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub struct FailureFilter<'a> {
 pub struct BulkRetry {
     /// How many are tried again, or would be.
     pub retried: i64,
-    /// How many are left alone since their process was stopped, or started again, after they were made.
+    /// How many are left alone since their process was stopped, or started again, after they were made, or is locked now.
     pub left_alone: i64,
     /// When the last of them may be called.
     pub last_due_at: Option<Timestamp>,
@@ -180,15 +180,19 @@ ORDER BY n.open_failure_at, n.id LIMIT $6"
 
 // As starts and stops do, before they look: what they find unfinished they stop.
 const LOCK_PROCESSES: &str = "
-SELECT FROM process WHERE id = ANY(ARRAY(SELECT process_id FROM notification WHERE id = ANY($1)))
+SELECT id FROM process WHERE id = ANY(ARRAY(SELECT process_id FROM notification WHERE id = ANY($1)))
 ORDER BY name FOR UPDATE";
+
+const LOCK_UNLOCKED_PROCESSES: &str = "
+SELECT id FROM process WHERE id = ANY(ARRAY(SELECT process_id FROM notification WHERE id = ANY($1)))
+ORDER BY name FOR UPDATE SKIP LOCKED";
 
 // The guard stands in the update itself, so that who retries twice sends once. `retried_at` is where max-age counts from.
 const RETRY: &str = concat!(
     "
 WITH locked AS MATERIALIZED (
     SELECT n.id FROM notification n
-    WHERE n.id = ANY($1) AND n.state = 'failed' AND NOT ($4 AND EXISTS (
+    WHERE n.id = ANY($1) AND n.process_id = ANY($6) AND n.state = 'failed' AND NOT ($4 AND EXISTS (
         SELECT FROM process p JOIN notification_content made ON made.notification_id = n.id
         WHERE p.id = n.process_id AND ",
     over!(),
@@ -300,12 +304,13 @@ impl Store {
     /// given up. Who asks twice gets [`Repair::NotFailed`] the second time.
     pub async fn failure_retry(&self, id: NotificationId, by: &str) -> Result<Repair> {
         let retry = Retry { ids: &[id.0], step: 0.0, unless_over: false, before: 0, by };
-        let (retried, _) = self.retry(&retry).await?;
+        let (retried, _) = self.retry(&retry, LOCK_PROCESSES).await?;
         self.repaired(id, retried == 1).await
     }
 
     /// Has failures tried again, the oldest first, at most `limit` of them and `per_second` a second. Left alone is
-    /// what concerns nobody any more: its process was stopped since, or started again.
+    /// what concerns nobody any more, as its process was stopped since, or started again; and what somebody has locked.
+    /// [`Error::Interrupted`] if only the first of them are tried again.
     pub async fn failures_retry(
         &self,
         filter: FailureFilter<'_>,
@@ -317,21 +322,31 @@ impl Store {
         let mut done = BulkRetry { retried: 0, left_alone, last_due_at: None };
         for ids in ids.chunks(RETRY_BATCH) {
             let retry = Retry { ids, step: 1.0 / per_second, unless_over: true, before: done.retried, by };
-            let (retried, last_due_at) = self.retry(&retry).await?;
+            let mut result = self.retry(&retry, LOCK_PROCESSES).await;
+            if matches!(&result, Err(error) if error.disposition() == Disposition::TooMuch) {
+                result = self.retry(&retry, LOCK_UNLOCKED_PROCESSES).await;
+            }
+            let (retried, last_due_at) = result.map_err(|cause| match done.retried {
+                0 => cause,
+                retried => Error::Interrupted { retried, cause: Box::new(cause) },
+            })?;
             done.retried += retried;
+            done.left_alone += i64::try_from(ids.len()).unwrap_or(i64::MAX) - retried;
             done.last_due_at = done.last_due_at.max(last_due_at);
         }
         Ok(done)
     }
 
     /// How many were, and when the last of them is due.
-    async fn retry(&self, retry: &Retry<'_>) -> Result<(i64, Option<Timestamp>)> {
+    async fn retry(&self, retry: &Retry<'_>, lock_processes: &'static str) -> Result<(i64, Option<Timestamp>)> {
         let row = self
             .run(|mut lent| async move {
                 let mut transaction = lent.begin().await?;
-                sqlx::query(LOCK_PROCESSES).bind(retry.ids).execute(&mut *transaction).await?;
+                let locked = sqlx::query(lock_processes).bind(retry.ids).fetch_all(&mut *transaction).await?;
+                let locked = locked.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<Vec<i64>>>()?;
                 let query = sqlx::query(RETRY).bind(retry.ids).bind(retry.step).bind(retry.by);
-                let row = query.bind(retry.unless_over).bind(retry.before).fetch_one(&mut *transaction).await?;
+                let query = query.bind(retry.unless_over).bind(retry.before).bind(locked);
+                let row = query.fetch_one(&mut *transaction).await?;
                 transaction.commit().await?;
                 Ok((lent, row))
             })

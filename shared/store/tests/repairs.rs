@@ -48,8 +48,23 @@ async fn what_is_stopped_while_many_are_retried_is_left_alone() {
     let mut retry = pin!(store.failures_retry(FailureFilter::default(), 10, 1.0, "maria"));
     assert!(timeout(A_WHILE, &mut retry).await.is_err());
     stop.commit().await.unwrap();
-    assert_eq!(retry.await.unwrap().retried, 0);
+    let done = retry.await.unwrap();
+    assert_eq!((done.retried, done.left_alone), (0, 1));
     assert_eq!(database.texts("SELECT state::text FROM notification").await, ["failed"]);
+}
+
+#[tokio::test]
+async fn a_process_that_somebody_holds_keeps_no_other_from_being_retried() {
+    let (database, store) = fresh().await;
+    failed(&database, &store).await;
+    let columns = "expires_at, state, finished_at, open_failure_at, reason";
+    crate::insert(&database, "other", columns, "now() + interval '1 day', 'failed', now(), now(), 'refused'").await;
+    let somebody = stop_under_way(&database).await;
+    let done = store.failures_retry(FailureFilter::default(), 10, 1.0, "maria").await.unwrap();
+    assert_eq!((done.retried, done.left_alone), (1, 1));
+    somebody.rollback().await.unwrap();
+    let done = store.failures_retry(FailureFilter::default(), 10, 1.0, "maria").await.unwrap();
+    assert_eq!((done.retried, done.left_alone), (1, 0));
 }
 
 #[tokio::test]

@@ -44,7 +44,8 @@ impl Done {
             (_, Some(count)) => format!("{count} would be tried again. Nothing was done yet."),
             _ => return None,
         };
-        let left = "left alone, since their process was stopped or started again after they were made";
+        let left =
+            "left alone, since their process was stopped or started again after they were made, or is locked now";
         Some(if self.left > 0 { format!("{did} {} are {left}.", self.left) } else { did })
     }
 }

@@ -153,7 +153,8 @@ pub(crate) async fn retry(retry: &Retry, client: &Client) -> Result<(), Problem>
     let mut text = format!("{} {would}{until}\n", count(retried, "notification"));
     if left_alone > 0 {
         text.push_str(&format!(
-            "{left_alone} left alone: the process was stopped, or started again, since; `tocsin retry ID` tries one anyway\n"
+            "{left_alone} left alone: the process was stopped, or started again, since, or is locked now; `tocsin retry ID` \
+             tries one anyway\n"
         ));
     }
     print(&text);
