@@ -144,8 +144,8 @@ fn every_program_has_its_service_and_its_documentation() {
 /// Or a line in .env would do nothing, and say so to nobody.
 #[test]
 fn every_setting_of_a_program_reaches_it_from_env() {
-    // These go with something else in docker-compose.yml: a port, `stop_grace_period`, a file.
-    let elsewhere = ["TOCSIN_HEALTH__LISTEN", "TOCSIN_SHUTDOWN__TIMEOUT_SECONDS", "TOCSIN_SMTP__CA_FILE"];
+    // These go with something else in docker-compose.yml: a port, a file.
+    let elsewhere = ["TOCSIN_HEALTH__LISTEN", "TOCSIN_SMTP__CA_FILE"];
     let compose = compose();
     let mut missing = Vec::new();
     for program in programs() {

@@ -154,7 +154,8 @@ async fn on_sigterm_what_was_not_begun_goes_to_another_worker_while_calls_are_in
     arena.simulator.set_rules(&json!([{"address": "*", "delay_ms": 25000}]));
     let _bridge = arena.start("bridge").await;
     let _activator = arena.start("activator").await;
-    let phone = arena.start_with("notifier-phone", &[], &[("TOCSIN_NOTIFIER__MAX_IN_FLIGHT", "5")]).ready().await;
+    let settings = [("TOCSIN_NOTIFIER__MAX_IN_FLIGHT", "5"), ("TOCSIN_NOTIFIER__CALL_TIMEOUT_SECONDS", "28")];
+    let phone = arena.start_with("notifier-phone", &[], &settings).ready().await;
     let numbers: Vec<_> = (0..20).map(|n| format!("+38591{n:07}")).collect();
     arena.start_calls("r", -1, &numbers.iter().map(String::as_str).collect::<Vec<_>>());
     arena.notifications_in("sending", 5, 10).await;

@@ -62,9 +62,12 @@ const SABOTAGES: &[Sabotage] = &[
     },
     Sabotage {
         name: "ack-after-record",
-        file: "shared/notifier/src/recorder.rs",
-        guard: "    let mut parts = vec![called];\n",
-        without: "    called.iter().for_each(|one| one.receipt.clone().done());\n    let mut parts = vec![called];\n",
+        file: "shared/notifier/src/receipt.rs",
+        // Acknowledged as it comes; what is done with it later nobody hears of.
+        guard: "        let message = Message { tag, open: AtomicUsize::new(notifications), finished: self.0.clone() };\n",
+        without: "        Message { tag, open: AtomicUsize::new(0), finished: self.0.clone() }.send(Finished::Done(tag));\n        \
+                  let finished = mpsc::unbounded_channel().0;\n        \
+                  let message = Message { tag, open: AtomicUsize::new(notifications), finished };\n",
         tests: "test(notifier_crashes::)",
     },
     Sabotage {

@@ -67,7 +67,7 @@ settings! {
     HEALTH_LISTEN = "health.listen", Some("127.0.0.1:9464"), "Where /health/live, /health/ready and /metrics are served; by default any free port where 9464 is taken";
     LOG_FORMAT = "log.format", Some("json"), "json or human";
     LOG_LEVEL = "log.level", Some("info"), "error, warn, info, debug, trace, or a filter such as info,lapin=debug";
-    SHUTDOWN_TIMEOUT_SECONDS = "shutdown.timeout_seconds", Some("30"), "How long work in flight may take to end after SIGTERM, 1 to 600 s";
+    SHUTDOWN_TIMEOUT_SECONDS = "shutdown.timeout_seconds", Some("30"), "How long work in flight may take to end after SIGTERM, 1 to 600 s; calls that take longer are made again";
 }
 
 /// The broker for a program that can do without it.
