@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{PublicationOutcome, Publisher};
+use broker::{Message, PublicationOutcome, Publisher};
 use domain::{CHANNELS, State};
 use jiff::Timestamp;
 use runtime::failpoint;
@@ -65,8 +65,6 @@ pub(crate) struct Round {
     pub(crate) next_wake: Option<Timestamp>,
 }
 
-type Messages<'a> = Vec<(String, Vec<&'a Due>)>;
-
 impl Dispatcher {
     pub(crate) fn new(activator: Arc<Activator>, publisher: Publisher, confirmed: Confirmed) -> Self {
         Self {
@@ -120,25 +118,10 @@ impl Dispatcher {
             by_route.entry((&due.channel, due.organisation.as_str())).or_default().push(due);
         }
         let limit = usize::try_from(LIMIT).unwrap_or(usize::MAX);
-        let messages = self.messages(by_route);
-
-        let mut awaited = Vec::with_capacity(messages.len());
-        let mut failed = None;
-        let mut unsent = Vec::new();
-        for (key, bundle) in messages {
-            let publications: Vec<_> = bundle.iter().map(|due| due.publication).collect();
-            if failed.is_some() {
-                unsent.extend(publications);
-                continue;
-            }
-            match self.publisher.publish(EXCHANGE, &key, &body(&bundle, batch.now)).await {
-                Ok(publication) => awaited.push((publication, publications)),
-                Err(error) => {
-                    failed = Some(error);
-                    unsent.extend(publications);
-                }
-            }
-        }
+        let (messages, mut publications): (Vec<_>, Vec<_>) = self.messages(by_route, batch.now).into_iter().unzip();
+        let (sent, failed) = self.publisher.publish(&messages).await;
+        let unsent = publications.split_off(sent.len()).concat();
+        let awaited: Vec<_> = sent.into_iter().zip(publications).collect();
         let confirms = Confirms {
             activator: Arc::clone(&self.activator),
             confirmed: self.confirmed.clone(),
@@ -178,7 +161,11 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn messages<'a>(&self, by_route: BTreeMap<(&str, &str), Vec<&'a Due>>) -> Messages<'a> {
+    fn messages(
+        &self,
+        by_route: BTreeMap<(&str, &str), Vec<&Due>>,
+        now: Timestamp,
+    ) -> Vec<(Message, Vec<Publication>)> {
         let mut messages = Vec::new();
         for ((channel, _), mut dues) in by_route {
             dues.sort_unstable_by_key(|due| (due.due_at, due.publication));
@@ -187,8 +174,11 @@ impl Dispatcher {
             let first = dues[0].publication.id.0;
             tracing::info!(event = "published", channel, count, first, "published");
             let bundle = (count / MESSAGES_A_ROUND).clamp(1, self.activator.bundle);
-            let key = wire::routing_key(&dues[0].organisation, channel);
-            messages.extend(dues.chunks(bundle).map(|chunk| (key.clone(), chunk.to_vec())));
+            let routing_key = wire::routing_key(&dues[0].organisation, channel);
+            messages.extend(dues.chunks(bundle).map(|bundle| {
+                let message = Message { exchange: EXCHANGE, routing_key: routing_key.clone(), body: body(bundle, now) };
+                (message, bundle.iter().map(|due| due.publication).collect())
+            }));
         }
         messages
     }

@@ -1,3 +1,4 @@
+use futures_util::{StreamExt, stream::FuturesOrdered};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -12,6 +13,17 @@ use crate::{
 pub struct Publisher {
     connection: Connection,
     channel: Channel,
+}
+
+/// What is to be sent, and where.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The exchange's name.
+    pub exchange: &'static str,
+    /// By what the exchange routes it.
+    pub routing_key: String,
+    /// JSON.
+    pub body: Vec<u8>,
 }
 
 /// A message on its way to the broker.
@@ -36,13 +48,28 @@ impl Publisher {
         Ok(Self { connection, channel })
     }
 
-    /// Sends a message: persistent, and to come back if nobody can take it. Does not wait for the confirm, so that
-    /// many can be on their way at once.
-    pub async fn publish(&self, exchange: &str, routing_key: &str, body: &[u8]) -> Result<Publication> {
+    /// Sends messages: persistent, and to come back if nobody can take them. Waits for no confirm. Answers those that were sent,
+    /// the first of them first, and the error that came before the others: whether the broker has those nobody knows.
+    ///
+    /// lapin's own thread writes them, and to wait until it has written one costs two changes of thread: here all are handed
+    /// over before the first is waited for.
+    pub async fn publish(&self, messages: &[Message]) -> (Vec<Publication>, Option<Error>) {
         let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-        let publish = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
-        Ok(Publication(in_time("publishing", publish).await?))
+        let mut sent = Vec::with_capacity(messages.len());
+        let sending = async {
+            let send = messages.iter().map(|message| {
+                let (exchange, routing_key) = (message.exchange.into(), message.routing_key.as_str().into());
+                self.channel.basic_publish(exchange, routing_key, options, &message.body, properties.clone())
+            });
+            let mut sending: FuturesOrdered<_> = send.collect();
+            while let Some(publication) = sending.next().await {
+                sent.push(Publication(publication?));
+            }
+            Ok(())
+        };
+        let error = in_time("publishing", sending).await.err();
+        (sent, error)
     }
 
     /// How many messages of a queue no worker has taken; none if there is no such queue.

@@ -5,7 +5,7 @@ mod rights;
 
 use std::time::{Duration, Instant};
 
-use broker::{Broker, Consumer, Error, PublicationOutcome, Publisher};
+use broker::{Broker, Consumer, Error, Message, PublicationOutcome, Publisher};
 use serde_json::json;
 use testkit::Vhost;
 use tokio::time::timeout;
@@ -14,8 +14,17 @@ fn broker(vhost: &Vhost, user: &str) -> Broker {
     Broker::new(&vhost.url(user), "test").unwrap()
 }
 
-async fn publish(publisher: &Publisher, exchange: &str, key: &str, body: &[u8]) -> broker::Result<PublicationOutcome> {
-    publisher.publish(exchange, key, body).await?.outcome().await
+async fn publish(
+    publisher: &Publisher,
+    exchange: &'static str,
+    key: &str,
+    body: &[u8],
+) -> broker::Result<PublicationOutcome> {
+    let message = Message { exchange, routing_key: key.to_owned(), body: body.to_owned() };
+    match publisher.publish(&[message]).await {
+        (mut sent, None) => sent.remove(0).outcome().await,
+        (_, Some(error)) => Err(error),
+    }
 }
 
 async fn next(consumer: &mut Consumer) -> broker::Delivery {
@@ -24,6 +33,30 @@ async fn next(consumer: &mut Consumer) -> broker::Delivery {
 
 async fn is_silent(consumer: &mut Consumer) -> bool {
     timeout(Duration::from_millis(500), consumer.next()).await.is_err()
+}
+
+#[tokio::test]
+async fn many_messages_arrive_in_their_order_and_each_has_its_own_outcome() {
+    let vhost = Vhost::create();
+    let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
+    let message = |n: usize| {
+        let routing_key = if n % 100 == 7 { "main.system.nobody" } else { "main.system.phone" };
+        Message { exchange: "tocsin.deliver", routing_key: routing_key.to_owned(), body: n.to_string().into_bytes() }
+    };
+    let messages: Vec<_> = (0..1_000).map(message).collect();
+    let (sent, error) = publisher.publish(&messages).await;
+    assert!(error.is_none() && sent.len() == 1_000);
+    let mut unroutable = Vec::new();
+    for (n, publication) in sent.into_iter().enumerate() {
+        if publication.outcome().await.unwrap() != PublicationOutcome::Confirmed {
+            unroutable.push(n);
+        }
+    }
+    assert_eq!(unroutable, (7..1_000).step_by(100).collect::<Vec<_>>());
+    let mut consumer = Consumer::open(&broker(&vhost, "notifier-phone"), "notify.phone", 2_000).await.unwrap();
+    for n in (0..1_000).filter(|n| n % 100 != 7) {
+        assert_eq!(next(&mut consumer).await.body, n.to_string().into_bytes());
+    }
 }
 
 #[tokio::test]

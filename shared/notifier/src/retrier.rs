@@ -1,4 +1,4 @@
-use broker::{Broker, PublicationOutcome, Publisher};
+use broker::{Broker, Message, PublicationOutcome, Publisher};
 use domain::{NotificationId, RetryTier};
 use jiff::Timestamp;
 use runtime::failpoint;
@@ -54,13 +54,17 @@ async fn publish(
         Some(publisher) if publisher.check().is_ok() => publisher,
         Some(_) | None => publisher.insert(Publisher::open(broker, &RetryTier::ALL.map(RetryTier::exchange)).await?),
     };
-    let mut publications = Vec::with_capacity(retries.len());
-    for retry in retries {
+    let message = |retry: &Retry| {
         let dispatch = Dispatch { items: vec![Item { id: retry.id, due_at: Some(retry.due_at) }] };
         // The routing key is the queue itself: the retry queue gives the message back to it and to no other.
-        publications.push(publisher.publish(retry.tier.exchange(), queue, &dispatch.to_json()).await?);
+        Message { exchange: retry.tier.exchange(), routing_key: queue.to_owned(), body: dispatch.to_json() }
+    };
+    let messages: Vec<_> = retries.iter().map(message).collect();
+    let (sent, failed) = publisher.publish(&messages).await;
+    if let Some(error) = failed {
+        return Err(error);
     }
-    for publication in publications {
+    for publication in sent {
         if let PublicationOutcome::Returned(reason) = publication.outcome().await? {
             tracing::warn!(event = "retry_returned", reason, "the activator will bring it back");
         }
