@@ -7,6 +7,7 @@ use std::{
 };
 
 use broker::Acks;
+use futures_util::{TryStreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc;
 
 /// One message of one session, of which several notifications may still be worked on. When the last of them is done,
@@ -94,14 +95,14 @@ async fn acknowledge(acks: Acks, mut incoming: mpsc::UnboundedReceiver<Finished>
     let mut ledger = Ledger::default();
     let mut batch = Vec::new();
     while incoming.recv_many(&mut batch, 4_096).await > 0 {
-        for step in ledger.steps(batch.drain(..)) {
-            match step {
-                Step::AckUpTo(tag) => acks.ack_up_to(tag).await?,
-                Step::Ack(tag) => acks.ack(tag).await?,
-                Step::Reject(tag) => acks.reject(tag).await?,
-                Step::Requeue(tag) => acks.requeue(tag).await?,
-            }
-        }
+        let steps = ledger.steps(batch.drain(..)).into_iter().map(async |step| match step {
+            Step::AckUpTo(tag) => acks.ack_up_to(tag).await,
+            Step::Ack(tag) => acks.ack(tag).await,
+            Step::Reject(tag) => acks.reject(tag).await,
+            Step::Requeue(tag) => acks.requeue(tag).await,
+        });
+        // All are handed over, in their order, before the first is waited for, as the broker's messages are.
+        steps.collect::<FuturesOrdered<_>>().try_collect::<()>().await?;
     }
     Ok(())
 }
