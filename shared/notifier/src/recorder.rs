@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    mem::take,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -73,11 +74,11 @@ pub(crate) async fn record<C: Channel>(
     let (aside, held_up) = mpsc::unbounded_channel();
     let together = async {
         let aside = aside;
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::new();
         while finished.recv_many(&mut batch, BATCH).await > 0 {
             gather(&mut batch, &mut finished, || recorder.worker.claims_in_hand() / CLAIMS_TO_A_WAITING_RESULT).await;
             let unlocked_only = recorder.set_aside.load(Ordering::Relaxed) > 0;
-            for one in recorder.record(batch.drain(..).collect(), unlocked_only).await {
+            for one in recorder.record(take(&mut batch), unlocked_only).await {
                 recorder.set_aside.fetch_add(1, Ordering::Relaxed);
                 aside.send(one).unwrap_or_default();
             }
