@@ -95,16 +95,23 @@ async fn rabbitmq_restarted_under_load() {
 #[tokio::test]
 async fn what_cannot_be_routed_goes_back_to_scheduled_and_on_by_itself_when_mended() {
     let arena = Arena::new().await;
-    let _programs = arena.start_all(&["console"]).await;
+    let _programs = arena.start_all(&["console", "phone"]).await;
     let binding = "/e/tocsin.deliver/q/notify.console";
     arena.vhost.ask("DELETE", "bindings", &format!("{binding}/*.system.console"), None);
     let note = json!({"channel": "console", "at": 1});
-    arena.queue.send("r", &json!({"process-id": "r", "action": "start", "notifications": [note]}).to_string());
-    arena
-        .counted("SELECT count(*) FROM notification WHERE state = 'scheduled' AND reason LIKE '%NO_ROUTE%'", 1, 10)
-        .await;
+    for n in 0..20 {
+        let call = |m: usize| json!({"channel": "phone", "at": 1, "phone-number": format!("+3859{n:02}{m:04}")});
+        let notifications: Vec<_> = (0..10).flat_map(|m| [note.clone(), call(m)]).collect();
+        arena.start_process(&format!("p{n}"), &notifications);
+    }
+    // Of each it is known which came back, whatever else the broker has confirmed beside it.
+    arena.notifications_in("delivered", 200, 30).await;
+    let shown = "SELECT count(*) FROM notification
+        WHERE channel = 'console' AND state = 'scheduled' AND reason LIKE '%NO_ROUTE%'";
+    arena.counted(shown, 200, 30).await;
     arena.vhost.ask("POST", "bindings", binding, Some(&json!({"routing_key": "*.system.console"})));
-    arena.notifications_in("delivered", 1, 70).await;
+    arena.notifications_in("delivered", 400, 70).await;
+    assert_eq!(arena.simulator.called().len(), 200);
 }
 
 #[tokio::test]

@@ -98,6 +98,13 @@ const SABOTAGES: &[Sabotage] = &[
         tests: "package(store)",
     },
     Sabotage {
+        name: "retry-lock",
+        file: "shared/store/src/repair.rs",
+        guard: "lock_processes!(\"FOR UPDATE\")",
+        without: "lock_processes!(\"\")",
+        tests: "test(repairs::)",
+    },
+    Sabotage {
         name: "freshness",
         file: "shared/notifier/src/caller.rs",
         guard: "if claimed_since.elapsed() > CLAIM_FRESHNESS {",

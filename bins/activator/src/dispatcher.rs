@@ -7,16 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Message, PublicationOutcome, Publisher};
+use broker::{Message, Publisher};
 use domain::{CHANNELS, State};
 use jiff::Timestamp;
 use runtime::failpoint;
-use store::{Due, DueBatch, Publication, WakePosition};
+use store::{Due, DueBatch, Publication, Store, WakePosition};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use wire::{Dispatch, Item};
 
-use crate::{Activator, confirmed::Confirmed, session::Error};
+use crate::{Activator, confirmed::Confirmed, returned::Returned, session::Error};
 
 /// Where everything is published, as in rabbitmq/definitions.json.
 pub(crate) const EXCHANGE: &str = "tocsin.deliver";
@@ -48,6 +48,7 @@ pub(crate) struct Dispatcher {
     confirms: TaskTracker,
     failures: (mpsc::Sender<broker::Error>, mpsc::Receiver<broker::Error>),
     refused: Arc<AtomicBool>,
+    returned: Arc<Returned>,
     /// Channels of which messages wait for a worker, as last seen.
     backlogged: Vec<&'static str>,
     look_again: Instant,
@@ -75,6 +76,7 @@ impl Dispatcher {
             confirms: TaskTracker::new(),
             failures: mpsc::channel(ROUNDS_IN_FLIGHT),
             refused: Arc::default(),
+            returned: Arc::default(),
             backlogged: Vec::new(),
             look_again: Instant::now(),
             reached: BTreeMap::new(),
@@ -127,6 +129,7 @@ impl Dispatcher {
             confirmed: self.confirmed.clone(),
             failures: self.failures.0.clone(),
             refused: Arc::clone(&self.refused),
+            returned: Arc::clone(&self.returned),
             unsent,
         };
         if !awaited.is_empty() || !confirms.unsent.is_empty() {
@@ -231,14 +234,14 @@ struct Confirms {
     confirmed: Confirmed,
     failures: mpsc::Sender<broker::Error>,
     refused: Arc<AtomicBool>,
+    returned: Arc<Returned>,
     unsent: Vec<Publication>,
 }
 
 impl Confirms {
     /// Waits for the broker's word on each message, and tells the database where it was not a yes.
     async fn settle(self, awaited: Vec<(broker::Publication, Vec<Publication>)>) {
-        let mut confirmed = Vec::new();
-        let mut returned: BTreeMap<String, Vec<Publication>> = BTreeMap::new();
+        let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
         let mut unconfirmed = self.unsent;
         let mut broken = false;
         for (publication, publications) in awaited {
@@ -247,9 +250,11 @@ impl Confirms {
                 unconfirmed.extend(publications);
                 continue;
             }
-            match publication.outcome().await {
-                Ok(PublicationOutcome::Confirmed) => confirmed.extend(publications),
-                Ok(PublicationOutcome::Returned(reason)) => returned.entry(reason).or_default().extend(publications),
+            match publication.confirm().await {
+                Ok(confirm) => {
+                    confirm.returned.iter().for_each(|message| self.returned.add(message));
+                    if confirm.is_ack { confirmed.extend(publications) } else { refused.extend(publications) }
+                }
                 Err(error) => {
                     broken = true;
                     unconfirmed.extend(publications);
@@ -259,22 +264,31 @@ impl Confirms {
             }
         }
         failpoint("activator.confirmed", "");
-        self.confirmed.add(confirmed);
+        let mut back = self.returned.take_from(&mut confirmed);
+        self.confirmed.add(confirmed, self.returned);
         let store = &self.activator.store;
-        if !returned.is_empty() {
+        if !refused.is_empty() {
+            back.insert("the broker refused it: the queue is full or not available".to_owned(), refused);
+        }
+        if !back.is_empty() {
             self.refused.store(true, Ordering::Relaxed);
         }
-        for (reason, publications) in returned {
-            let count = publications.len();
-            metrics::counter!("tocsin_returned_total").increment(count as u64);
-            tracing::warn!(event = "returned", count, reason, first = publications[0].id.0, "back to scheduled");
-            report(store.publications_returned(&publications, &reason).await);
-        }
+        give_back(store, back).await;
         if !unconfirmed.is_empty() {
             let (count, first) = (unconfirmed.len(), unconfirmed[0].id.0);
             tracing::warn!(event = "unconfirmed", count, first, "nobody knows whether the broker has them: once more");
             report(store.publications_unconfirmed(&unconfirmed).await);
         }
+    }
+}
+
+/// Back to scheduled, each with the reason.
+pub(crate) async fn give_back(store: &Store, by_reason: BTreeMap<String, Vec<Publication>>) {
+    for (reason, publications) in by_reason {
+        let count = publications.len();
+        metrics::counter!("tocsin_returned_total").increment(count as u64);
+        tracing::warn!(event = "returned", count, reason, first = publications[0].id.0, "back to scheduled");
+        report(store.publications_returned(&publications, &reason).await);
     }
 }
 

@@ -8,6 +8,7 @@ mod confirmed;
 mod dead_letters;
 mod dispatcher;
 mod retention;
+mod returned;
 mod scheduler;
 mod session;
 

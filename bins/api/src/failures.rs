@@ -104,8 +104,8 @@ pub(crate) struct Retried {
     pub(crate) dry_run: bool,
     /// How many are tried again, or would be.
     pub(crate) retried: i64,
-    /// How many are left alone, since their process was stopped, or started again, after they were made, or is locked at
-    /// this moment. Each can be tried again by its number.
+    /// How many are left alone: their process was stopped, or started again, after they were made; somebody has locked them
+    /// at this moment, or has tried them again. Each that has still failed can be tried again by its number.
     pub(crate) left_alone: i64,
     /// When the last of them is called at the earliest.
     pub(crate) last_due_at: Option<String>,
@@ -113,7 +113,7 @@ pub(crate) struct Retried {
 
 /// Try many failed notifications again
 ///
-/// The oldest first, spread over time. What was tried again by somebody else meanwhile is not counted and not sent twice.
+/// The oldest first, spread over time. What was tried again by somebody else meanwhile is not sent twice.
 #[utoipa::path(
     post, path = "/v1/failures/retry", tag = "failures",
     request_body(content = ref("#/components/schemas/Retry"), content_type = "application/json"),
@@ -146,9 +146,9 @@ pub(crate) async fn retry(
     let done = if retry.dry_run {
         api.store.failures_retry_dry(filter, limit).await?
     } else {
-        let done = api.store.failures_retry(filter, limit, per_second, &caller.actor()).await?;
+        let done = api.store.failures_retry(filter, limit, per_second, &caller.actor()).await;
         hint(&api).await;
-        done
+        done?
     };
     Ok(Json(Retried {
         dry_run: retry.dry_run,

@@ -157,7 +157,7 @@ impl From<Error> for Problem {
                 let title = "the database is away, or busy with that";
                 let detail = match &error {
                     Error::Interrupted { retried, .. } => {
-                        format!("{retried} are tried again, and the rest is as it was; try again soon, for the rest")
+                        format!("{retried} are tried again, perhaps some more; try again soon, for the rest")
                     }
                     _ => "nothing was changed that was not confirmed; try again soon".to_owned(),
                 };

@@ -13,5 +13,5 @@ mod queue_watch;
 pub use backoff::Backoff;
 pub use connection::{Broker, Error, Result};
 pub use consumer::{Acks, Consumer, Delivery, FirstDeath};
-pub use publisher::{Message, Publication, PublicationOutcome, Publisher};
+pub use publisher::{Confirm, Message, Publication, Publisher, Returned};
 pub use queue_watch::{QueueDepth, QueueWatch};

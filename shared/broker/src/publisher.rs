@@ -29,13 +29,24 @@ pub struct Message {
 /// A message on its way to the broker.
 pub struct Publication(PublisherConfirm);
 
-/// What the broker did with a message.
+/// The broker's word on a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PublicationOutcome {
-    /// It is in every queue that it was routed to, on disk.
-    Confirmed,
-    /// No queue is bound for it, or a queue refused it. The text says which.
-    Returned(String),
+pub struct Confirm {
+    /// Every queue that it was routed to has it on disk. So it is said of one that was routed to none, too, which comes back.
+    /// False if a queue has refused it, as it is full or not available.
+    pub is_ack: bool,
+    /// A message that nobody could take, and which has come back: one of the same session, and not always this one. lapin
+    /// hands it out with the next confirm that comes (`complete_pending` in its acknowledgement.rs).
+    pub returned: Option<Returned>,
+}
+
+/// A message that came back, as no queue is bound for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returned {
+    /// In the broker's words.
+    pub reason: String,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 impl Publisher {
@@ -99,16 +110,16 @@ impl Publisher {
 
 impl Publication {
     /// Waits for the broker's word on it. After an error nobody knows whether the broker has it.
-    pub async fn outcome(self) -> Result<PublicationOutcome> {
-        Ok(match in_time("waiting for a confirm", self.0).await? {
-            // An unroutable message is sent back and then acknowledged all the same.
-            Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => PublicationOutcome::Returned(
-                format!("the broker could not route it: {} {}", returned.reply_code, returned.reply_text),
-            ),
-            Confirmation::Ack(None) => PublicationOutcome::Confirmed,
-            Confirmation::Nack(None) | Confirmation::NotRequested => {
-                PublicationOutcome::Returned("the broker refused it: the queue is full or not available".to_owned())
-            }
-        })
+    pub async fn confirm(self) -> Result<Confirm> {
+        let (is_ack, returned) = match in_time("waiting for a confirm", self.0).await? {
+            Confirmation::Ack(returned) => (true, returned),
+            Confirmation::Nack(returned) => (false, returned),
+            Confirmation::NotRequested => (false, None),
+        };
+        let returned = returned.map(|message| Returned {
+            reason: format!("the broker could not route it: {} {}", message.reply_code, message.reply_text),
+            body: message.delivery.data,
+        });
+        Ok(Confirm { is_ack, returned })
     }
 }

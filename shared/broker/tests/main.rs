@@ -5,7 +5,7 @@ mod rights;
 
 use std::time::{Duration, Instant};
 
-use broker::{Broker, Consumer, Error, Message, PublicationOutcome, Publisher};
+use broker::{Broker, Confirm, Consumer, Error, Message, Publisher};
 use serde_json::json;
 use testkit::Vhost;
 use tokio::time::timeout;
@@ -14,15 +14,10 @@ fn broker(vhost: &Vhost, user: &str) -> Broker {
     Broker::new(&vhost.url(user), "test").unwrap()
 }
 
-async fn publish(
-    publisher: &Publisher,
-    exchange: &'static str,
-    key: &str,
-    body: &[u8],
-) -> broker::Result<PublicationOutcome> {
+async fn publish(publisher: &Publisher, exchange: &'static str, key: &str, body: &[u8]) -> broker::Result<Confirm> {
     let message = Message { exchange, routing_key: key.to_owned(), body: body.to_owned() };
     match publisher.publish(&[message]).await {
-        (mut sent, None) => sent.remove(0).outcome().await,
+        (mut sent, None) => sent.remove(0).confirm().await,
         (_, Some(error)) => Err(error),
     }
 }
@@ -36,7 +31,7 @@ async fn is_silent(consumer: &mut Consumer) -> bool {
 }
 
 #[tokio::test]
-async fn many_messages_arrive_in_their_order_and_each_has_its_own_outcome() {
+async fn many_messages_arrive_in_their_order_and_those_that_come_back_say_which_they_are() {
     let vhost = Vhost::create();
     let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
     let message = |n: usize| {
@@ -46,13 +41,15 @@ async fn many_messages_arrive_in_their_order_and_each_has_its_own_outcome() {
     let messages: Vec<_> = (0..1_000).map(message).collect();
     let (sent, error) = publisher.publish(&messages).await;
     assert!(error.is_none() && sent.len() == 1_000);
-    let mut unroutable = Vec::new();
-    for (n, publication) in sent.into_iter().enumerate() {
-        if publication.outcome().await.unwrap() != PublicationOutcome::Confirmed {
-            unroutable.push(n);
-        }
+    let mut returned = Vec::new();
+    for publication in sent {
+        let confirm = publication.confirm().await.unwrap();
+        assert!(confirm.is_ack);
+        returned.extend(confirm.returned.map(|message| String::from_utf8(message.body).unwrap()));
     }
-    assert_eq!(unroutable, (7..1_000).step_by(100).collect::<Vec<_>>());
+    // Which message's confirm tells of it is nobody's to say.
+    returned.sort_by_key(|n| n.parse::<u32>().unwrap());
+    assert_eq!(returned, (7..1_000).step_by(100).map(|n| n.to_string()).collect::<Vec<_>>());
     let mut consumer = Consumer::open(&broker(&vhost, "notifier-phone"), "notify.phone", 2_000).await.unwrap();
     for n in (0..1_000).filter(|n| n % 100 != 7) {
         assert_eq!(next(&mut consumer).await.body, n.to_string().into_bytes());
@@ -64,7 +61,7 @@ async fn a_message_is_routed_by_channel_and_confirmed() {
     let vhost = Vhost::create();
     let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
     let outcome = publish(&publisher, "tocsin.deliver", "main.system.phone", b"ring").await.unwrap();
-    assert_eq!(outcome, PublicationOutcome::Confirmed);
+    assert_eq!(outcome, Confirm { is_ack: true, returned: None });
     let mut consumer = Consumer::open(&broker(&vhost, "notifier-phone"), "notify.phone", 10).await.unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.body, b"ring");
@@ -79,8 +76,9 @@ async fn a_message_is_routed_by_channel_and_confirmed() {
 async fn what_has_no_queue_comes_back_and_counts_as_not_published() {
     let vhost = Vhost::create();
     let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
-    let outcome = publish(&publisher, "tocsin.deliver", "main.system.pigeon", b"coo").await.unwrap();
-    assert!(matches!(&outcome, PublicationOutcome::Returned(reason) if reason.contains("NO_ROUTE")), "{outcome:?}");
+    let confirm = publish(&publisher, "tocsin.deliver", "main.system.pigeon", b"coo").await.unwrap();
+    let returned = confirm.returned.unwrap();
+    assert!(confirm.is_ack && returned.body == b"coo" && returned.reason.contains("NO_ROUTE"), "{returned:?}");
 }
 
 #[tokio::test]
@@ -92,8 +90,8 @@ async fn a_queue_that_is_full_refuses() {
     let publisher = Publisher::open(&broker(&vhost, "activator"), &["tocsin.deliver"]).await.unwrap();
     let mut refused = 0;
     for _ in 0..20 {
-        let outcome = publish(&publisher, "tocsin.deliver", "main.system.phone", b"ring").await.unwrap();
-        refused += usize::from(matches!(outcome, PublicationOutcome::Returned(_)));
+        let confirm = publish(&publisher, "tocsin.deliver", "main.system.phone", b"ring").await.unwrap();
+        refused += usize::from(!confirm.is_ack);
     }
     assert!(refused > 0);
 }
@@ -118,7 +116,7 @@ async fn a_retry_comes_back_to_the_queue_it_left_and_to_no_other_after_its_wait(
     let publisher = Publisher::open(&worker, &["tocsin.retry.5s"]).await.unwrap();
     let sent = Instant::now();
     let outcome = publish(&publisher, "tocsin.retry.5s", "notify.phone", b"again").await.unwrap();
-    assert_eq!(outcome, PublicationOutcome::Confirmed);
+    assert_eq!(outcome, Confirm { is_ack: true, returned: None });
     let mut consumer = Consumer::open(&worker, "notify.phone", 10).await.unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.body, b"again");

@@ -1,7 +1,7 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -41,8 +41,11 @@ const REST: Duration = Duration::from_millis(500);
 /// activator brings it again.
 const HOLDABLE: SignedDuration = SignedDuration::from_mins(1);
 
-/// How long to leave alone what is due and was not claimed.
-const HELD_UP_REST: SignedDuration = SignedDuration::from_secs(1);
+/// How long to leave a row alone that somebody has locked.
+const LOCKED_REST: SignedDuration = SignedDuration::from_secs(1);
+
+/// For how long after a row was locked every claim asks first which are.
+const WARY: Duration = Duration::from_secs(5);
 
 /// The longest wait before the database is asked again, as its clock may have been set.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
@@ -76,7 +79,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
     let mut inbox = Inbox::default();
     let mut rest_until = Instant::now();
     let mut claims_made = 0u64;
-    let claim_size = Arc::new(AtomicUsize::new(MAX_CLAIM));
+    let seen = Arc::new(Seen::new());
     let mut pace = Pace::default();
     loop {
         let clock = worker.store.clock();
@@ -98,7 +101,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
             },
             (claim, slot) = permits(&claims, are_few, &worker.slots), if rest.is_zero() && inbox.has_ready() => {
                 let limit = match worker.gate.allowance() {
-                    Allowance::All => claim_size.load(Ordering::Relaxed),
+                    Allowance::All => seen.claim_size.load(Ordering::Relaxed),
                     Allowance::One => 1,
                     Allowance::NoneFor(wait) => {
                         inbox.forget_dead();
@@ -113,7 +116,7 @@ pub(crate) async fn claim_until_stopped<C: Channel>(
                 }
                 let attempt = ClaimAttempt {
                     worker_name: format!("{}#{claims_made}", worker.name),
-                    claim_size: Arc::clone(&claim_size),
+                    seen: Arc::clone(&seen),
                     items: inbox.take(slots.num_permits()),
                     slots,
                     returned: returned.clone(),
@@ -163,10 +166,36 @@ fn more_slots(mut slot: OwnedSemaphorePermit, slots: &Arc<Semaphore>, wanted: us
     slot
 }
 
+/// What earlier claims have shown.
+struct Seen {
+    claim_size: AtomicUsize,
+    locked_until: Mutex<Instant>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self { claim_size: AtomicUsize::new(MAX_CLAIM), locked_until: Mutex::new(Instant::now()) }
+    }
+
+    fn adjust_claim_size(&self, quick: bool) {
+        let size = self.claim_size.load(Ordering::Relaxed);
+        let size = if quick { (size + size / 4 + 1).min(MAX_CLAIM) } else { (size / 2).max(1) };
+        self.claim_size.store(size, Ordering::Relaxed);
+    }
+
+    fn rows_are_locked(&self) {
+        *self.locked_until.lock().expect("nobody panics while holding this lock") = Instant::now() + WARY;
+    }
+
+    fn are_rows_locked(&self) -> bool {
+        *self.locked_until.lock().expect("nobody panics while holding this lock") > Instant::now()
+    }
+}
+
 struct ClaimAttempt {
     /// No other claim has this name.
     worker_name: String,
-    claim_size: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
     items: Vec<Item>,
     slots: OwnedSemaphorePermit,
     returned: mpsc::UnboundedSender<Returned>,
@@ -175,12 +204,11 @@ struct ClaimAttempt {
 }
 
 impl ClaimAttempt {
-    async fn run<C: Channel>(self, worker: Arc<Worker<C>>, claim: OwnedSemaphorePermit) {
+    async fn run<C: Channel>(mut self, worker: Arc<Worker<C>>, claim: OwnedSemaphorePermit) {
         failpoint("notifier.taken", "");
-        let ids: Vec<_> = self.items.iter().map(|item| item.id).collect();
-        let (batch, sent) = self.claim(&worker, &ids).await;
+        let (batch, sent) = self.claim(&worker).await;
         let quick = batch.is_ok() && sent.elapsed() < CLAIM_FRESHNESS / 2;
-        self.adjust_claim_size(quick);
+        self.seen.adjust_claim_size(quick);
         drop(claim);
         match batch {
             Ok(batch) => {
@@ -205,6 +233,7 @@ impl ClaimAttempt {
             Err(error) => {
                 worker.database.down(&error);
                 // The claim may have been carried out, and only its answer lost.
+                let ids = self.ids();
                 until_done(&worker, || worker.store.claim_abandon(&self.worker_name, &ids)).await;
                 give_back(&self.returned, Returned::Failed(self.items));
             }
@@ -212,23 +241,16 @@ impl ClaimAttempt {
     }
 
     /// Claims them or, where somebody has locked one of them, the others. Answers also when the claim was sent.
-    async fn claim<C: Channel>(
-        &self,
-        worker: &Worker<C>,
-        ids: &[NotificationId],
-    ) -> (store::Result<ClaimBatch>, Instant) {
-        let (mut ids, mut unlocked_only) = (ids.to_owned(), self.items.iter().any(|item| item.was_locked));
+    async fn claim<C: Channel>(&mut self, worker: &Worker<C>) -> (store::Result<ClaimBatch>, Instant) {
+        let mut unlocked_only = self.seen.are_rows_locked();
         loop {
-            if unlocked_only {
-                match worker.store.notifications_unlocked(&ids).await {
-                    Ok(unlocked) => ids = unlocked,
-                    Err(error) => return (Err(error), Instant::now()),
-                }
+            if unlocked_only && let Err(error) = self.leave_out_locked(worker).await {
+                return (Err(error), Instant::now());
             }
             let request = ClaimRequest {
                 channel: C::NAME,
                 worker: &self.worker_name,
-                ids: &ids,
+                ids: &self.ids(),
                 lease: worker.lease(),
                 property: C::PROPERTY,
             };
@@ -240,10 +262,30 @@ impl ClaimAttempt {
         }
     }
 
-    fn adjust_claim_size(&self, quick: bool) {
-        let size = self.claim_size.load(Ordering::Relaxed);
-        let size = if quick { (size + size / 4 + 1).min(MAX_CLAIM) } else { (size / 2).max(1) };
-        self.claim_size.store(size, Ordering::Relaxed);
+    /// Gives those back whose rows somebody has locked, to be claimed in a moment.
+    async fn leave_out_locked<C: Channel>(&mut self, worker: &Worker<C>) -> store::Result<()> {
+        let unlocked = worker.store.notifications_unlocked(&self.ids()).await?;
+        let unlocked: HashSet<_> = unlocked.into_iter().collect();
+        let again_at = worker.store.clock().now() + LOCKED_REST;
+        let locked: Vec<_> = self.items.extract_if(.., |item| !unlocked.contains(&item.id)).collect();
+        if let Some(first) = locked.first() {
+            let (count, first) = (locked.len(), first.id.0);
+            tracing::warn!(
+                event = "claim_held_up",
+                count,
+                first,
+                "their rows are locked: tried again, the others go on"
+            );
+            self.seen.rows_are_locked();
+        }
+        for item in locked {
+            give_back(&self.returned, Returned::Ready(Item { due_at: Some(again_at), ..item }));
+        }
+        Ok(())
+    }
+
+    fn ids(&self) -> Vec<NotificationId> {
+        self.items.iter().map(|item| item.id).collect()
     }
 
     async fn start_calls<C: Channel>(mut self, worker: &Arc<Worker<C>>, batch: ClaimBatch, sent: Instant) {
@@ -261,7 +303,7 @@ impl ClaimAttempt {
         }
         let property = Arc::new(batch.property);
         for claim in batch.claims {
-            let item = items.remove(&claim.id).map(|item| Item { was_locked: false, ..item });
+            let item = items.remove(&claim.id);
             let slot = self.slots.split(1);
             if let (Some(item), Some(slot)) = (item, slot) {
                 let ready = Ready { claim, item, property: Arc::clone(&property), claimed_since: sent, slot };
@@ -278,7 +320,8 @@ impl ClaimAttempt {
     }
 }
 
-/// What could not be claimed is done with, unless the database says that it waits.
+/// What could not be claimed is done with, unless the database says that it waits: its time is only just to come, or the channel
+/// was paused at that moment.
 async fn put_back_or_done<C: Channel>(
     worker: &Worker<C>,
     left: Vec<Item>,
@@ -289,32 +332,18 @@ async fn put_back_or_done<C: Channel>(
     let waiting = until_done(worker, || worker.store.notifications_waiting(C::NAME, &ids)).await;
     let waiting: HashMap<NotificationId, Timestamp> = waiting.into_iter().collect();
     for item in left {
-        let due_at = waiting.get(&item.id).copied();
-        match due_at.and_then(|due_at| again_at(due_at, now)) {
-            Some(again_at) => {
-                let was_locked = due_at.is_some_and(|due_at| due_at <= now);
-                if was_locked {
-                    let notification = item.id.0;
-                    tracing::warn!(
-                        event = "claim_held_up",
-                        notification,
-                        "due and not claimed, as its row may be locked: tried again"
-                    );
-                }
-                give_back(returned, Returned::Ready(Item { due_at: Some(again_at), was_locked, ..item }));
+        match waiting.get(&item.id) {
+            Some(&due_at) if is_worth_a_wait(due_at, now) => {
+                give_back(returned, Returned::Ready(Item { due_at: Some(due_at), ..item }));
             }
-            None => item.receipt.done(),
+            Some(_) | None => item.receipt.done(),
         }
     }
 }
 
-/// When to claim what waits, and was not claimed, again: at its time or, if that has come, in a moment, as somebody may have had
-/// its row locked, or the channel was paused just then. What is due much later the activator brings again.
-fn again_at(due_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    if due_at <= now {
-        return Some(now + HELD_UP_REST);
-    }
-    (due_at.duration_since(now) < HOLDABLE).then_some(due_at)
+/// Until it is due, or at once where it is. What is due later than that the activator brings again.
+fn is_worth_a_wait(due_at: Timestamp, now: Timestamp) -> bool {
+    due_at.duration_since(now) < HOLDABLE
 }
 
 fn give_back(returned: &mpsc::UnboundedSender<Returned>, items: Returned) {
@@ -332,11 +361,9 @@ mod tests {
     #[test]
     fn what_waits_is_only_let_go_of_where_the_activator_brings_it_again() {
         let now = Timestamp::UNIX_EPOCH;
-        let in_seconds = |seconds| now + SignedDuration::from_secs(seconds);
-        let again_in = |seconds| again_at(in_seconds(seconds), now);
-        assert_eq!(again_in(30), Some(in_seconds(30)));
-        assert_eq!((again_in(0), again_in(-3_600)), (Some(in_seconds(1)), Some(in_seconds(1))));
-        assert_eq!(again_in(61), None);
+        let due_in = |seconds| now + SignedDuration::from_secs(seconds);
+        assert!(is_worth_a_wait(due_in(30), now) && is_worth_a_wait(now, now) && is_worth_a_wait(due_in(-3_600), now));
+        assert!(!is_worth_a_wait(due_in(61), now));
     }
 
     #[tokio::test]

@@ -15,8 +15,6 @@ use crate::receipt::Receipt;
 pub(crate) struct Item {
     pub(crate) id: NotificationId,
     pub(crate) due_at: Option<Timestamp>,
-    /// Somebody may have had its row locked when it was to be claimed.
-    pub(crate) was_locked: bool,
     pub(crate) receipt: Receipt,
 }
 

@@ -136,7 +136,7 @@ fn accept(delivery: Delivery, receipts: &Receipts, items: &mpsc::UnboundedSender
     };
     let receipt = receipts.message(delivery.tag, dispatch.items.len());
     for item in dispatch.items {
-        let item = Item { id: item.id, due_at: item.due_at, was_locked: false, receipt: receipt.clone() };
+        let item = Item { id: item.id, due_at: item.due_at, receipt: receipt.clone() };
         if items.send(item).is_err() {
             tracing::debug!("stopping: the message goes back to the broker");
         }

@@ -189,12 +189,7 @@ impl<C: Channel> Recorder<C> {
         let late = |one: &&Called| !recorded.contains_key(&(one.result.id, one.result.fence));
         let late: Vec<_> = called.iter().filter(late).map(|one| &one.result).collect();
         if !late.is_empty() {
-            let is_given_up = |disposition| disposition == Disposition::TooMuch;
-            let record = || self.worker.store.attempts_record_late(&late);
-            if let Err(error) = until_done_unless(&self.worker, is_given_up, record).await {
-                let (count, first) = (late.len(), late[0].id.0);
-                tracing::warn!(event = "late_answers_lost", count, first, %error, "the history goes without them");
-            }
+            self.record_late(&late).await;
         }
         log_together(|| {
             for Called { result, claim, receipt } in called {
@@ -211,6 +206,23 @@ impl<C: Channel> Recorder<C> {
                 }
             }
         });
+    }
+
+    /// Adds to the history what came after its claim had run out. What somebody has locked there goes without.
+    async fn record_late(&self, late: &[&AttemptResult]) {
+        let record = async |part: &[&AttemptResult]| {
+            let is_given_up = |disposition| disposition == Disposition::TooMuch;
+            until_done_unless(&self.worker, is_given_up, || self.worker.store.attempts_record_late(part)).await
+        };
+        if record(late).await.is_ok() {
+            return;
+        }
+        for one in late.chunks(1) {
+            if let Err(error) = record(one).await {
+                let (notification, outcome) = (one[0].id.0, one[0].outcome.as_str());
+                tracing::warn!(event = "late_answer_lost", notification, outcome, %error, "its row is locked");
+            }
+        }
     }
 
     async fn release(&self, uncalled: Vec<Uncalled>) -> Vec<Finished> {

@@ -1,4 +1,4 @@
-use broker::{Broker, Message, PublicationOutcome, Publisher};
+use broker::{Broker, Message, Publisher};
 use domain::{NotificationId, RetryTier};
 use jiff::Timestamp;
 use runtime::failpoint;
@@ -65,7 +65,9 @@ async fn publish(
         return Err(error);
     }
     for publication in sent {
-        if let PublicationOutcome::Returned(reason) = publication.outcome().await? {
+        let confirm = publication.confirm().await?;
+        if !confirm.is_ack || confirm.returned.is_some() {
+            let reason = confirm.returned.map_or_else(|| "a queue refused it".to_owned(), |returned| returned.reason);
             tracing::warn!(event = "retry_returned", reason, "the activator will bring it back");
         }
     }

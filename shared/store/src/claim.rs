@@ -164,10 +164,16 @@ WHERE n.id = x.id AND n.claimed_by = $2 AND n.state = 'sending'";
 
 const WAITING: &str = "
 SELECT n.id, n.due_at FROM unnest($1::bigint[]) AS x(id) JOIN notification n ON n.id = x.id
-WHERE n.channel = $2 AND n.state IN ('queued', 'retrying')";
+WHERE n.channel = $2 AND n.state IN ('queued', 'retrying')
+    AND EXISTS (SELECT FROM notification_content c WHERE c.notification_id = n.id)";
 
 const UNLOCKED: &str = "
-SELECT id FROM notification WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
+WITH unlocked AS MATERIALIZED (
+    SELECT id FROM notification WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT id FROM unlocked
+UNION ALL
+SELECT x.id FROM unnest($1) AS x(id) WHERE NOT EXISTS (SELECT FROM notification n WHERE n.id = x.id)";
 
 /// How long a worker that released may take to claim again, before the activator publishes once more.
 const RELEASED_GRACE: Duration = Duration::from_secs(60);
@@ -247,7 +253,8 @@ impl Store {
         rows.iter().map(waiting).collect()
     }
 
-    /// Of these the ones whose rows nobody has locked at this moment: a statement of those alone waits for nobody.
+    /// Of these the ones whose rows nobody has locked at this moment, or that have none: a statement of those alone waits for
+    /// nobody.
     pub async fn notifications_unlocked(&self, ids: &[NotificationId]) -> Result<Vec<NotificationId>> {
         let ids = sorted(ids);
         let rows = self.fetch_all(|| sqlx::query(UNLOCKED).bind(&ids)).await?;

@@ -67,7 +67,8 @@ pub struct FailureFilter<'a> {
 pub struct BulkRetry {
     /// How many are tried again, or would be.
     pub retried: i64,
-    /// How many are left alone since their process was stopped, or started again, after they were made, or is locked now.
+    /// How many are left alone: their process was stopped, or started again, after they were made; somebody has locked them now,
+    /// or was faster.
     pub left_alone: i64,
     /// When the last of them may be called.
     pub last_due_at: Option<Timestamp>,
@@ -179,16 +180,21 @@ ORDER BY n.open_failure_at, n.id LIMIT $6"
 );
 
 // As starts and stops do, before they look: what they find unfinished they stop.
-const LOCK_PROCESSES: &str = "
+macro_rules! lock_processes {
+    ($lock:literal) => {
+        concat!(
+            "
 SELECT id FROM process WHERE id = ANY(ARRAY(SELECT process_id FROM notification WHERE id = ANY($1)))
-ORDER BY name FOR UPDATE";
-
-const LOCK_UNLOCKED_PROCESSES: &str = "
-SELECT id FROM process WHERE id = ANY(ARRAY(SELECT process_id FROM notification WHERE id = ANY($1)))
-ORDER BY name FOR UPDATE SKIP LOCKED";
+ORDER BY name ",
+            $lock
+        )
+    };
+}
 
 // The guard stands in the update itself, so that who retries twice sends once. `retried_at` is where max-age counts from.
-const RETRY: &str = concat!(
+macro_rules! retry {
+    ($lock:literal) => {
+        concat!(
     "
 WITH locked AS MATERIALIZED (
     SELECT n.id FROM notification n
@@ -198,7 +204,9 @@ WITH locked AS MATERIALIZED (
     over!(),
     "
     ))
-    ORDER BY n.id FOR UPDATE
+    ORDER BY n.id ",
+            $lock,
+            "
 ), numbered AS (
     SELECT id, tocsin_now() + (row_number() OVER (ORDER BY id) - 1 + $5) * $2 * interval '1 second' AS at FROM locked
 ), retried AS (
@@ -214,7 +222,25 @@ WITH locked AS MATERIALIZED (
     FROM retried ORDER BY id
 )
 SELECT count(*) AS retried, max(due_at) AS last_due_at FROM retried"
-);
+)
+    };
+}
+
+const RETRY: RetryStatements =
+    RetryStatements { lock_processes: lock_processes!("FOR UPDATE"), retry: retry!("FOR UPDATE") };
+
+/// The same, but that what somebody has locked is left alone.
+const RETRY_UNLOCKED: RetryStatements = RetryStatements {
+    lock_processes: lock_processes!("FOR UPDATE SKIP LOCKED"),
+    retry: retry!("FOR UPDATE SKIP LOCKED"),
+};
+
+/// Two statements of one transaction.
+#[derive(Clone, Copy)]
+struct RetryStatements {
+    lock_processes: &'static str,
+    retry: &'static str,
+}
 
 /// As many failures as are retried in one transaction, which holds up starts and stops of their processes.
 const RETRY_BATCH: usize = 200;
@@ -304,7 +330,7 @@ impl Store {
     /// given up. Who asks twice gets [`Repair::NotFailed`] the second time.
     pub async fn failure_retry(&self, id: NotificationId, by: &str) -> Result<Repair> {
         let retry = Retry { ids: &[id.0], step: 0.0, unless_over: false, before: 0, by };
-        let (retried, _) = self.retry(&retry, LOCK_PROCESSES).await?;
+        let (retried, _) = self.retry(&retry, RETRY).await?;
         self.repaired(id, retried == 1).await
     }
 
@@ -320,11 +346,14 @@ impl Store {
     ) -> Result<BulkRetry> {
         let (ids, left_alone) = self.failures_choose(filter, limit).await?;
         let mut done = BulkRetry { retried: 0, left_alone, last_due_at: None };
+        let mut statements = RETRY;
         for ids in ids.chunks(RETRY_BATCH) {
             let retry = Retry { ids, step: 1.0 / per_second, unless_over: true, before: done.retried, by };
-            let mut result = self.retry(&retry, LOCK_PROCESSES).await;
+            let mut result = self.retry(&retry, statements).await;
             if matches!(&result, Err(error) if error.disposition() == Disposition::TooMuch) {
-                result = self.retry(&retry, LOCK_UNLOCKED_PROCESSES).await;
+                // From here on, as each lock that is waited for takes a second.
+                statements = RETRY_UNLOCKED;
+                result = self.retry(&retry, statements).await;
             }
             let (retried, last_due_at) = result.map_err(|cause| match done.retried {
                 0 => cause,
@@ -338,13 +367,14 @@ impl Store {
     }
 
     /// How many were, and when the last of them is due.
-    async fn retry(&self, retry: &Retry<'_>, lock_processes: &'static str) -> Result<(i64, Option<Timestamp>)> {
+    async fn retry(&self, retry: &Retry<'_>, statements: RetryStatements) -> Result<(i64, Option<Timestamp>)> {
         let row = self
             .run(|mut lent| async move {
                 let mut transaction = lent.begin().await?;
-                let locked = sqlx::query(lock_processes).bind(retry.ids).fetch_all(&mut *transaction).await?;
+                let locked =
+                    sqlx::query(statements.lock_processes).bind(retry.ids).fetch_all(&mut *transaction).await?;
                 let locked = locked.iter().map(|row| row.try_get("id")).collect::<sqlx::Result<Vec<i64>>>()?;
-                let query = sqlx::query(RETRY).bind(retry.ids).bind(retry.step).bind(retry.by);
+                let query = sqlx::query(statements.retry).bind(retry.ids).bind(retry.step).bind(retry.by);
                 let query = query.bind(retry.unless_over).bind(retry.before).bind(locked);
                 let row = query.fetch_one(&mut *transaction).await?;
                 transaction.commit().await?;

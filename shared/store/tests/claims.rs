@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use domain::{Organisation, Outcome, State};
+use domain::{NotificationId, Organisation, Outcome, State};
 use jiff::Timestamp;
 use serde_json::json;
 use store::{AttemptResult, ClaimRequest, ReceivedRequest, Store};
@@ -216,6 +216,12 @@ async fn a_row_that_somebody_holds_is_told_apart_from_a_database_that_is_away_an
     let error = store.notifications_claim(claim_request(&ids, "worker")).await.unwrap_err();
     assert_eq!(error.disposition(), store::Disposition::TooMuch);
     assert_eq!(store.notifications_unlocked(&ids).await.unwrap(), [ids[1]]);
+    let missing = NotificationId(ids[1].0 + 1_000);
+    assert_eq!(
+        store.notifications_unlocked(&[ids[0], missing]).await.unwrap(),
+        [missing],
+        "there is no row to wait for"
+    );
     assert!(claim(&store, ids[1]).await.is_some());
     somebody.rollback().await.unwrap();
     assert_eq!(store.notifications_unlocked(&ids).await.unwrap(), ids);

@@ -68,6 +68,18 @@ async fn a_process_that_somebody_holds_keeps_no_other_from_being_retried() {
 }
 
 #[tokio::test]
+async fn a_failure_that_somebody_holds_keeps_no_other_from_being_retried() {
+    let (database, store) = fresh().await;
+    failed(&database, &store).await;
+    let columns = "expires_at, state, finished_at, open_failure_at, reason";
+    crate::insert(&database, "other", columns, "now() + interval '1 day', 'failed', now(), now(), 'refused'").await;
+    let mut somebody = database.pool.begin().await.unwrap();
+    raw("SELECT FROM notification ORDER BY id LIMIT 1 FOR UPDATE").execute(&mut *somebody).await.unwrap();
+    let done = store.failures_retry(FailureFilter::default(), 10, 1.0, "maria").await.unwrap();
+    assert_eq!((done.retried, done.left_alone), (1, 1));
+}
+
+#[tokio::test]
 async fn many_are_retried_at_the_pace_that_was_asked_for() {
     let (database, store) = fresh().await;
     let filter = FailureFilter::default;
