@@ -17,6 +17,11 @@ async fn failed(database: &Database, store: &Store) -> NotificationId {
     id
 }
 
+async fn insert_failed(database: &Database, process: &str) {
+    let columns = "expires_at, state, finished_at, open_failure_at, reason";
+    crate::insert(database, process, columns, "now() + interval '1 day', 'failed', now(), now(), 'refused'").await;
+}
+
 /// As a stop does that has found nothing to stop, and is not committed yet.
 async fn stop_under_way(database: &Database) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut stop = database.pool.begin().await.unwrap();
@@ -57,8 +62,7 @@ async fn what_is_stopped_while_many_are_retried_is_left_alone() {
 async fn a_process_that_somebody_holds_keeps_no_other_from_being_retried() {
     let (database, store) = fresh().await;
     failed(&database, &store).await;
-    let columns = "expires_at, state, finished_at, open_failure_at, reason";
-    crate::insert(&database, "other", columns, "now() + interval '1 day', 'failed', now(), now(), 'refused'").await;
+    insert_failed(&database, "other").await;
     let somebody = stop_under_way(&database).await;
     let done = store.failures_retry(FailureFilter::default(), 10, 1.0, "maria").await.unwrap();
     assert_eq!((done.retried, done.left_alone), (1, 1));
@@ -71,8 +75,7 @@ async fn a_process_that_somebody_holds_keeps_no_other_from_being_retried() {
 async fn a_failure_that_somebody_holds_keeps_no_other_from_being_retried() {
     let (database, store) = fresh().await;
     failed(&database, &store).await;
-    let columns = "expires_at, state, finished_at, open_failure_at, reason";
-    crate::insert(&database, "other", columns, "now() + interval '1 day', 'failed', now(), now(), 'refused'").await;
+    insert_failed(&database, "other").await;
     let mut somebody = database.pool.begin().await.unwrap();
     raw("SELECT FROM notification ORDER BY id LIMIT 1 FOR UPDATE").execute(&mut *somebody).await.unwrap();
     let done = store.failures_retry(FailureFilter::default(), 10, 1.0, "maria").await.unwrap();
@@ -83,10 +86,8 @@ async fn a_failure_that_somebody_holds_keeps_no_other_from_being_retried() {
 async fn many_are_retried_at_the_pace_that_was_asked_for() {
     let (database, store) = fresh().await;
     let filter = FailureFilter::default;
-    let columns = "expires_at, state, finished_at, open_failure_at, reason";
-    let values = "now() + interval '1 day', 'failed', now(), now(), 'refused'";
     for n in 0..450 {
-        crate::insert(&database, &format!("p{n}"), columns, values).await;
+        insert_failed(&database, &format!("p{n}")).await;
     }
     let done = store.failures_retry(filter(), 1_000, 10.0, "maria").await.unwrap();
     assert_eq!((done.retried, done.left_alone), (450, 0));
