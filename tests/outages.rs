@@ -164,6 +164,12 @@ async fn a_row_that_somebody_holds_keeps_no_other_from_being_called() {
     somebody.rollback().await.unwrap();
     arena.notifications_in("delivered", 11, 30).await;
     assert_eq!(arena.simulator.called().len(), 11);
+    let is_taken_for_down = |line: &&String| line.contains("component_down") && line.contains("lock timeout");
+    assert_eq!(
+        worker.output().iter().find(is_taken_for_down),
+        None,
+        "the database works, and there was no rest for it"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_millis(500);
 const HOLDABLE: SignedDuration = SignedDuration::from_mins(1);
 
 /// How long to leave a row alone that somebody has locked.
-const LOCKED_REST: SignedDuration = SignedDuration::from_secs(1);
+pub(crate) const LOCKED_REST: Duration = Duration::from_secs(1);
 
 /// For how long after a row was locked every claim asks first which are.
 const WARY: Duration = Duration::from_secs(5);
@@ -265,7 +265,6 @@ impl ClaimAttempt {
     /// Gives those back whose rows somebody has locked, to be claimed in a moment.
     async fn leave_out_locked<C: Channel>(&mut self, worker: &Worker<C>) -> store::Result<()> {
         let unlocked = worker.store.notifications_unlocked(&self.ids()).await?;
-        let unlocked: HashSet<_> = unlocked.into_iter().collect();
         let again_at = worker.store.clock().now() + LOCKED_REST;
         let locked: Vec<_> = self.items.extract_if(.., |item| !unlocked.contains(&item.id)).collect();
         if let Some(first) = locked.first() {

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     mem::take,
     sync::{
         Arc,
@@ -17,7 +17,14 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{Channel, claimer::Returned, inbox::Item, receipt::Receipt, retrier::Retry, worker::Worker};
+use crate::{
+    Channel,
+    claimer::{LOCKED_REST, Returned},
+    inbox::Item,
+    receipt::Receipt,
+    retrier::Retry,
+    worker::Worker,
+};
 
 /// As many results as one statement takes.
 const BATCH: usize = 1_000;
@@ -28,9 +35,6 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// Results wait while they are fewer than one to so many claims in hand. If this worker dies, nobody knows what came of those
 /// either: the calls that are made again for the wait are an eighth more.
 const CLAIMS_TO_A_WAITING_RESULT: usize = 8;
-
-/// How long to leave rows alone that somebody has locked.
-const HELD_UP_REST: Duration = Duration::from_secs(1);
 
 /// What is to be recorded of a claim.
 pub(crate) enum Finished {
@@ -113,7 +117,6 @@ impl<C: Channel> Recorder<C> {
         if unlocked_only {
             let ids: Vec<_> = finished.iter().map(Finished::id).collect();
             let unlocked = until_done(&self.worker, || self.worker.store.notifications_unlocked(&ids)).await;
-            let unlocked: HashSet<_> = unlocked.into_iter().collect();
             held_up.extend(finished.extract_if(.., |one| !unlocked.contains(&one.id())));
         }
         let (mut called, mut uncalled) = (Vec::new(), Vec::new());
@@ -146,7 +149,7 @@ impl<C: Channel> Recorder<C> {
                 if let Some(first) = waiting.first() {
                     let (count, first) = (waiting.len(), first.id().0);
                     tracing::warn!(event = "record_held_up", count, first, "their rows are locked: tried again");
-                    sleep(HELD_UP_REST).await;
+                    sleep(LOCKED_REST).await;
                 }
             }
         }

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -255,7 +255,7 @@ impl Store {
 
     /// Of these the ones whose rows nobody has locked at this moment, or that have none: a statement of those alone waits for
     /// nobody.
-    pub async fn notifications_unlocked(&self, ids: &[NotificationId]) -> Result<Vec<NotificationId>> {
+    pub async fn notifications_unlocked(&self, ids: &[NotificationId]) -> Result<HashSet<NotificationId>> {
         let ids = sorted(ids);
         let rows = self.fetch_all(|| sqlx::query(UNLOCKED).bind(&ids)).await?;
         rows.iter().map(|row| Ok(NotificationId(row.try_get("id")?))).collect()

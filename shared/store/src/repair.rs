@@ -195,14 +195,14 @@ ORDER BY name ",
 macro_rules! retry {
     ($lock:literal) => {
         concat!(
-    "
+            "
 WITH locked AS MATERIALIZED (
     SELECT n.id FROM notification n
     WHERE n.id = ANY($1) AND n.process_id = ANY($6) AND n.state = 'failed' AND NOT ($4 AND EXISTS (
         SELECT FROM process p JOIN notification_content made ON made.notification_id = n.id
         WHERE p.id = n.process_id AND ",
-    over!(),
-    "
+            over!(),
+            "
     ))
     ORDER BY n.id ",
             $lock,
@@ -222,7 +222,7 @@ WITH locked AS MATERIALIZED (
     FROM retried ORDER BY id
 )
 SELECT count(*) AS retried, max(due_at) AS last_due_at FROM retried"
-)
+        )
     };
 }
 

@@ -215,16 +215,16 @@ async fn a_row_that_somebody_holds_is_told_apart_from_a_database_that_is_away_an
     testkit::raw(first).execute(&mut *somebody).await.unwrap();
     let error = store.notifications_claim(claim_request(&ids, "worker")).await.unwrap_err();
     assert_eq!(error.disposition(), store::Disposition::TooMuch);
-    assert_eq!(store.notifications_unlocked(&ids).await.unwrap(), [ids[1]]);
+    assert_eq!(store.notifications_unlocked(&ids).await.unwrap(), [ids[1]].into());
     let missing = NotificationId(ids[1].0 + 1_000);
     assert_eq!(
         store.notifications_unlocked(&[ids[0], missing]).await.unwrap(),
-        [missing],
+        [missing].into(),
         "there is no row to wait for"
     );
     assert!(claim(&store, ids[1]).await.is_some());
     somebody.rollback().await.unwrap();
-    assert_eq!(store.notifications_unlocked(&ids).await.unwrap(), ids);
+    assert_eq!(store.notifications_unlocked(&ids).await.unwrap(), ids.into());
     assert!(claim(&store, ids[0]).await.is_some());
 }
 
